@@ -1,0 +1,102 @@
+/* One member's settings, read from one YAML file. Knows YAML and the table of settings; knows nothing of Raft,
+ * PostgreSQL processes or the record. All mistakes of a file are reported, each as one line
+ * "file:line:column: what, and what to write instead". */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/limits.h"
+
+#define CONFIG_DEFAULT_FILE "/etc/ttorch/ttorch.yaml"
+#define CONFIG_LIST_MAX     64 /* parameters or hba lines in one list */
+
+enum config_durability { CONFIG_QUORUM, CONFIG_STRICT, CONFIG_ASYNC }; /* same order as Durability of the model */
+
+struct config_member {
+    char name[NAME_MAX_LENGTH + 1];
+    char peer_host[HOST_MAX_LENGTH + 1];
+    uint16_t peer_port;
+    char postgres_host[HOST_MAX_LENGTH + 1];
+    uint16_t postgres_port;
+    bool witness;
+    unsigned priority; /* default 100; 0 = never primary */
+};
+
+struct config_parameter {
+    char name[64];
+    char value[256];
+};
+
+struct config_parameters {
+    unsigned count;
+    struct config_parameter list[CONFIG_LIST_MAX];
+};
+
+struct config_shared_line { /* same layout as the record's: what must agree among members before founding */
+    char key[96];
+    char value[288];
+    char file[256];
+    int line; /* 0 = a default, not in the file */
+};
+
+struct config {
+    char file[PATH_MAX_LENGTH + 1];
+    char cluster[NAME_MAX_LENGTH + 1];
+    char member[NAME_MAX_LENGTH + 1];
+    unsigned self; /* index of `member` in members */
+    unsigned members_count;
+    struct config_member members[MEMBERS_MAX];
+
+    char data_directory[PATH_MAX_LENGTH + 1];    /* ours: raft/, postgresql/ (label, pledge, settings), topology.json */
+    char runtime_directory[PATH_MAX_LENGTH + 1]; /* sockets; default = data_directory */
+    char http_listen[HOST_MAX_LENGTH + 1];       /* "" = only the unix socket */
+    uint16_t http_port;
+
+    struct {
+        char bin_directory[PATH_MAX_LENGTH + 1];
+        char data_directory[PATH_MAX_LENGTH + 1];
+        char socket_directory[PATH_MAX_LENGTH + 1];
+        char listen_addresses[HOST_MAX_LENGTH + 1];
+        uint16_t port; /* from the members list, kept here for convenience */
+        char superuser[64];
+        uint64_t slot_keep_bytes;
+        struct config_parameters all, primary, standby;
+        unsigned hba_count;
+        char hba[CONFIG_LIST_MAX][256];
+    } postgresql;
+
+    struct {
+        char user[64];
+        char password_file[PATH_MAX_LENGTH + 1];
+    } replication;
+
+    enum config_durability durability;
+    unsigned lease_ms;       /* 500 to 60000, default 2000 */
+    uint64_t max_loss_bytes; /* async only */
+    unsigned probe_interval_ms;
+    unsigned probe_timeout_ms;
+
+    struct {
+        char topology_file[PATH_MAX_LENGTH + 1]; /* default <data_directory>/topology.json; "" = none */
+    } publish;
+
+    unsigned shared_count;
+    struct config_shared_line shared[MEMBERS_MAX * 6 + 16];
+};
+
+/* Every complaint is given to `complain` (one call a line, no newline). Returns FAILED if there was any. `config` is
+ * large: allocate it on the heap. */
+typedef void config_complaint(void *user, const char *line);
+status config_load(struct config *ret_config, const char *file, config_complaint *complain, void *user) must_check;
+
+/* Where `ttorch` finds the daemon: <runtime_directory>/ttorchd.sock. */
+void config_socket_path(const struct config *config, char *buffer, size_t size);
+
+/* Compares a reloaded file with the running one: calls `changed` for each setting that differs, telling whether it
+ * may change at run time. */
+typedef void config_change(void *user, const char *key, const char *before, const char *after, bool at_run_time);
+void config_compare(const struct config *before, const struct config *after, config_change *changed, void *user);
+
+/* The table of settings as markdown rows, for docs/CONFIGURATION.md; a test holds the two equal. */
+void config_print_table(void);
