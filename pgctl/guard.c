@@ -1,0 +1,1 @@
+#include "pgctl/guard.h"
