@@ -114,6 +114,13 @@ bool lineage_contains(const Topology *topology, uint32_t epoch, Position positio
     return false;
 }
 
+bool position_is_prefix(const Topology *topology, Position position, Position base) {
+    if (position.timeline == base.timeline)
+        return position.lsn <= base.lsn;
+    const Epoch *epoch = topology_epoch_of_timeline(topology, base.timeline);
+    return epoch != NULL && lineage_contains(topology, epoch->epoch, position);
+}
+
 /* ---- enums for people ---- */
 
 const char *server_state_name(ServerState state) {

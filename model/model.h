@@ -40,6 +40,8 @@ bool rule_names_copy(const Rule *rule, Copy copy);
  * timeline, or on an ancestor at or before the point where the lineage left it. False also when the record no longer
  * knows. */
 bool lineage_contains(const Topology *topology, uint32_t epoch, Position position);
+/* True if everything up to `position` is also in the history that ends at `base`. */
+bool position_is_prefix(const Topology *topology, Position position, Position base);
 
 /* ---- enums for people ---- */
 const char *server_state_name(ServerState state);

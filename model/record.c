@@ -109,8 +109,8 @@ static enum applied apply_assign(Topology *topology, History *history, uint64_t 
         return void_because(why, "decided on answers to another seal");
     if (assign->epoch != topology->epoch + 1 || assign->rule.generation != topology->generation + 1)
         return void_because(why, "decided on an older epoch or rule");
-    if (primary == NULL || primary->witness || primary->copy != assign->primary.copy)
-        return void_because(why, "its data directory is another copy now");
+    if (primary == NULL || primary->witness || assign->primary.copy == 0 || assign->primary.copy > primary->copy)
+        return void_because(why, "no such data directory was ever given a number");
     if (topology->epoch != 0 && assign->timeline != topology->timeline_offset + assign->epoch)
         return void_because(why, "its timeline is not the epoch's");
     if (topology->rules_count == RULES_MAX)

@@ -1,0 +1,72 @@
+/* The primary's permission to write, in time (DESIGN 5): counted from the *send* time of renewals that a majority of
+ * voters endorsed, and always on this machine's clock. The guard holds the deadline. */
+#include <string.h>
+
+#include "orchestrator/parts.h"
+
+#define RENEWALS_PER_LEASE 10
+#define WAKE_AND_KILL_MS   60 /* the guard's wake-up and its kill of all processes, under load */
+
+/* Clock rates may differ by 2 % between two machines. */
+nsec lease_margin(uint32_t duration_ms) { return msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
+
+static bool may_renew(const struct core *core) {
+    return core->synced && is_primary(core) && !core->topology.sealed && core->facts.guard &&
+           core->relinquished_epoch != core->topology.epoch;
+}
+
+static void send_renewal(struct core *core, struct actions *actions) {
+    uint32_t lease_ms = core->topology.settings.lease_ms;
+    core->lease.next_renewal = core->now + msec(lease_ms) / RENEWALS_PER_LEASE;
+    struct action *action = act(actions, ACTION_SEND);
+    action->send.to = 0;
+    action->send.message = (Message){.which_body = Message_renew_tag};
+    Renew renew = {.epoch = core->topology.epoch, .sent_at = core->now, .duration_ms = lease_ms};
+    action->send.message.body.renew = renew;
+    if (voter_endorses(core, core->self, &renew))
+        lease_endorsed(core, actions, core->self,
+                       &(Endorse){.epoch = renew.epoch, .sent_at = renew.sent_at, .duration_ms = renew.duration_ms});
+}
+
+void lease_step(struct core *core, struct actions *actions) {
+    if (!may_renew(core))
+        return;
+    if (core->lease.epoch != core->topology.epoch)
+        core->lease = (struct lease){.epoch = core->topology.epoch};
+    if (due(core, core->lease.next_renewal))
+        send_renewal(core, actions);
+    (void)due(core, core->lease.next_renewal);
+}
+
+/* The latest moment that a majority of voters has promised us. */
+static nsec majority_until(const struct core *core) {
+    unsigned voters = topology_voters(&core->topology), majority = voters / 2 + 1;
+    nsec best = 0;
+    for (unsigned i = 0; i < voters; i++) {
+        nsec candidate = core->lease.endorsed_until[core->topology.members[i].id - 1];
+        unsigned at_least = 0;
+        for (unsigned j = 0; j < voters; j++)
+            at_least += core->lease.endorsed_until[core->topology.members[j].id - 1] >= candidate;
+        if (at_least >= majority && candidate > best)
+            best = candidate;
+    }
+    return best;
+}
+
+void lease_endorsed(struct core *core, struct actions *actions, uint32_t from, const Endorse *endorse) {
+    if (!may_renew(core) || endorse->epoch != core->topology.epoch || endorse->epoch != core->lease.epoch ||
+        endorse->sent_at > core->now)
+        return;
+    nsec margin = lease_margin(endorse->duration_ms), duration = msec(endorse->duration_ms);
+    nsec until = endorse->sent_at + (duration > margin ? duration - margin : 0);
+    nsec *endorsed = &core->lease.endorsed_until[from - 1];
+    if (until > *endorsed)
+        *endorsed = until;
+    nsec agreed = majority_until(core);
+    if (agreed <= core->lease.until)
+        return;
+    core->lease.until = agreed;
+    struct action *action = act(actions, ACTION_ARM);
+    action->arm.epoch = core->lease.epoch;
+    action->arm.deadline = agreed;
+}
