@@ -46,7 +46,7 @@ struct config {
     char member[NAME_MAX_LENGTH + 1];
     unsigned self; /* index of `member` in members */
     unsigned members_count;
-    struct config_member members[MEMBERS_MAX];
+    struct config_member members[MEMBERS_MAX]; /* in the order of their names, m2 before m10: the same everywhere */
 
     char data_directory[PATH_MAX_LENGTH + 1];    /* ours: raft/, postgresql/ (label, pledge, settings), topology.json */
     char runtime_directory[PATH_MAX_LENGTH + 1]; /* sockets; default = data_directory */
@@ -89,6 +89,10 @@ struct config {
  * large: allocate it on the heap. */
 typedef void config_complaint(void *user, const char *line);
 status config_load(struct config *ret_config, const char *file, config_complaint *complain, void *user) must_check;
+/* The same for `ttorch`, which may be run by somebody who is not the daemon: looks at nothing beside the file (the
+ * password file, PostgreSQL's programs; bin_directory is "" if it is not in the file). */
+status config_load_for_client(struct config *ret_config, const char *file, config_complaint *complain,
+                              void *user) must_check;
 
 /* Where `ttorch` finds the daemon: <runtime_directory>/ttorchd.sock. */
 void config_socket_path(const struct config *config, char *buffer, size_t size);

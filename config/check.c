@@ -1,0 +1,274 @@
+/* What is not said by one line alone: defaults and what is missing, settings that hang together, the files named. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/panic.h"
+#include "config/loader.h"
+
+#define PROGRAMS_PATTERN "/usr/lib/postgresql/*/bin/postgres"
+
+static struct given *given_path(struct loader *loader, const char *path) {
+    const struct setting *setting = setting_find(path);
+    require(setting != NULL);
+    return given(loader, setting, 0);
+}
+
+static bool is_witness(const struct config *config) {
+    return config->members_count > 0 && config->members[config->self].witness;
+}
+
+static bool own_member_known(const struct loader *loader) {
+    return loader->config->members_count > 0 &&
+           strcmp(loader->config->members[loader->config->self].name, loader->config->member) == 0;
+}
+
+/* ---- defaults ---- */
+
+/* The default with the words replaced that stand for another setting's value. */
+static void standard_text(const struct loader *loader, const struct setting *setting, char *text, size_t size) {
+    const char *standard = setting->standard;
+    size_t ours = strlen(STANDARD_OURS);
+    if (strncmp(standard, STANDARD_OURS, ours) == 0)
+        snprintf(text, size, "%s%s", loader->config->data_directory, standard + ours);
+    else
+        snprintf(text, size, "%s", standard);
+}
+
+/* Left empty for a witness, and where programs are not looked for. */
+static void find_programs(struct loader *loader) {
+    struct config *config = loader->config;
+    if (!loader->outside || !own_member_known(loader) || is_witness(config))
+        return;
+    if (!programs_find(PROGRAMS_PATTERN, config->postgresql.data_directory, config->postgresql.bin_directory,
+                       sizeof config->postgresql.bin_directory))
+        complain(loader, (struct place){1, 1},
+                 "postgresql.bin_directory: no PostgreSQL is installed in /usr/lib/postgresql: install it, or write "
+                 "where its programs are, such as /usr/pgsql-15/bin");
+}
+
+static void set_standard(struct loader *loader, const struct setting *setting, unsigned member) {
+    char text[PATH_MAX_LENGTH + 1];
+    struct error error;
+    if (setting->standard == NULL)
+        return;
+    if (strcmp(setting->standard, STANDARD_NEWEST) == 0) {
+        find_programs(loader);
+        return;
+    }
+    standard_text(loader, setting, text, sizeof text);
+    require(setting->type->parse(setting, text, setting_base(setting, loader->config, member), &error) == OK);
+}
+
+static bool is_needed(struct loader *loader, const struct setting *setting, unsigned member) {
+    switch (setting->need) {
+    case REQUIRED:
+        return true;
+    case REQUIRED_OF_DATA:
+        if (setting_of_members(setting)) /* what "witness: maybe" means is not known */
+            return !loader->config->members[member].witness &&
+                   !given(loader, setting_find("members.*.witness"), member)->bad;
+        return own_member_known(loader) && !is_witness(loader->config);
+    default:
+        return false;
+    }
+}
+
+static void complete_setting(struct loader *loader, const struct setting *setting, unsigned member) {
+    char key[KEY_TEXT_MAX];
+    if (given(loader, setting, member)->key.line > 0 ||
+        (setting_of_members(setting) && loader->section[member].line == 0))
+        return;
+    if (!is_needed(loader, setting, member)) {
+        set_standard(loader, setting, member);
+        return;
+    }
+    const char *name = loader->config->members[member].name;
+    struct place place = setting_of_members(setting) ? loader->section[member] : (struct place){1, 1};
+    complain(loader, place, "%s is missing: write %s", setting_key(setting, name, key, sizeof key),
+             setting->type->expected);
+}
+
+static void complete_list(struct loader *loader, bool of_members) {
+    for (unsigned i = 0; i < settings_count; i++) {
+        if (setting_of_members(&settings[i]) != of_members)
+            continue;
+        unsigned count = of_members ? loader->config->members_count : 1;
+        for (unsigned member = 0; member < count; member++)
+            complete_setting(loader, &settings[i], member);
+    }
+}
+
+/* ---- members ---- */
+
+static void find_self(struct loader *loader) {
+    struct config *config = loader->config;
+    char names[MEMBERS_MAX * (NAME_MAX_LENGTH + 3)] = "";
+    size_t length = 0;
+    const struct given *own = given_path(loader, "member");
+    for (unsigned i = 0; i < config->members_count; i++) {
+        if (strcmp(config->members[i].name, config->member) == 0) {
+            config->self = i;
+            return;
+        }
+        length += (size_t)snprintf(names + length, sizeof names - length, "%s%s", i == 0 ? "" : ", ",
+                                   config->members[i].name);
+    }
+    if (config->members_count > 0 && own->key.line > 0 && !own->bad)
+        complain(loader, own->value, "member: \"%s\" is not in the list of members: write one of %s", config->member,
+                 names);
+}
+
+struct address {
+    const char *host;
+    uint16_t port;
+    const char *field;
+    const char *member;
+    struct place place;
+};
+
+static unsigned list_addresses(struct loader *loader, struct address list[2 * MEMBERS_MAX]) {
+    static const char *const fields[] = {"members.*.peer", "members.*.postgres"};
+    unsigned count = 0;
+    for (unsigned i = 0; i < loader->config->members_count; i++) {
+        const struct config_member *member = &loader->config->members[i];
+        for (unsigned f = 0; f < 2; f++) {
+            const struct given *place = given(loader, setting_find(fields[f]), i);
+            if (place->key.line == 0 || place->bad)
+                continue;
+            list[count++] = (struct address){f == 0 ? member->peer_host : member->postgres_host,
+                                             f == 0 ? member->peer_port : member->postgres_port,
+                                             f == 0 ? "peer" : "postgres", member->name, place->value};
+        }
+    }
+    return count;
+}
+
+static bool place_before(struct place a, struct place b) {
+    return a.line != b.line ? a.line < b.line : a.column < b.column;
+}
+
+static void check_addresses(struct loader *loader) {
+    struct address list[2 * MEMBERS_MAX];
+    unsigned count = list_addresses(loader, list);
+    for (unsigned i = 0; i < count; i++)
+        for (unsigned j = 0; j < count; j++) {
+            if (list[i].port != list[j].port || strcasecmp(list[i].host, list[j].host) != 0 ||
+                !place_before(list[j].place, list[i].place))
+                continue;
+            complain(loader, list[i].place,
+                     "members.%s.%s: members.%s.%s has this address, too, in line %d: write another port or host",
+                     list[i].member, list[i].field, list[j].member, list[j].field, list[j].place.line);
+            break;
+        }
+}
+
+static void check_members(struct loader *loader) {
+    const struct config *config = loader->config;
+    const struct setting *postgres = setting_find("members.*.postgres");
+    unsigned data = 0;
+    for (unsigned i = 0; i < config->members_count; i++) {
+        data += !config->members[i].witness;
+        if (config->members[i].witness && given(loader, postgres, i)->key.line > 0)
+            complain(loader, given(loader, postgres, i)->key,
+                     "members.%s.postgres: a witness has no PostgreSQL: remove this, or \"witness: true\"",
+                     config->members[i].name);
+    }
+    if (!loader->found_members)
+        complain(loader, loader->members,
+                 "members is missing: write \"members:\" and for each member a line such as "
+                 "m1: {peer: 10.0.0.1:7432, postgres: 10.0.0.1:5432}");
+    else if (config->members_count > 0 && data == 0)
+        complain(loader, loader->members, "members: at least one must hold data: remove \"witness: true\" from one");
+}
+
+/* ---- settings that hang together ---- */
+
+static void check_probe(struct loader *loader) {
+    const struct given *interval = given_path(loader, "probe.interval"), *timeout = given_path(loader, "probe.timeout");
+    const struct config *config = loader->config;
+    if (interval->bad || timeout->bad || config->probe_timeout_ms > config->probe_interval_ms)
+        return;
+    complain(loader, timeout->key.line > 0 ? timeout->value : interval->value,
+             "probe.timeout (%u ms) must be longer than probe.interval (%u ms)", config->probe_timeout_ms,
+             config->probe_interval_ms);
+}
+
+static bool path_lies_in(const char *path, const char *directory) {
+    size_t length = strlen(directory);
+    return length > 0 && strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
+}
+
+/* A clone replaces PostgreSQL's directory whole. */
+static void check_directories(struct loader *loader) {
+    const struct given *theirs = given_path(loader, "postgresql.data_directory");
+    const struct config *config = loader->config;
+    if (theirs->key.line == 0 || theirs->bad || given_path(loader, "data_directory")->bad ||
+        !path_lies_in(config->data_directory, config->postgresql.data_directory))
+        return;
+    complain(loader, theirs->value,
+             "postgresql.data_directory: ttorch's own data_directory (%s) must not lie in it: write another for one of "
+             "them",
+             config->data_directory);
+}
+
+/* ---- the password's file ---- */
+
+static status check_secret(const char *path, struct error *error) {
+    struct stat info;
+    char first = '\n';
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0)
+        return error_set(error,
+                         "cannot be read (%s): write the password into it, and make it the daemon's with mode 0600",
+                         strerror(errno));
+    bool seen = fstat(file, &info) == 0;
+    bool regular = seen && S_ISREG(info.st_mode);
+    ssize_t got = regular ? read(file, &first, 1) : 0;
+    close(file);
+    if (!regular)
+        return error_set(error, "is no regular file: write the password into one");
+    if ((info.st_mode & 07177) != 0)
+        return error_set(error, "has mode %04o, so that others may read it: chmod 0600", info.st_mode & 07777u);
+    if (info.st_uid != 0 && geteuid() != 0 && info.st_uid != geteuid())
+        return error_set(error, "belongs to another user: it must be root's or the daemon's");
+    if (got != 1 || first == '\n' || first == '\r')
+        return error_set(error, "is empty, or its first line is: write the password there");
+    if (info.st_size > SECRET_BYTES_MAX)
+        return error_set(error, "has more than %d bytes: it holds one line, the password", SECRET_BYTES_MAX);
+    return OK;
+}
+
+/* A witness needs none, but one that is named must be good. */
+static void check_password_file(struct loader *loader) {
+    const struct given *place = given_path(loader, "replication.password_file");
+    const char *path = loader->config->replication.password_file;
+    struct error error;
+    char found[QUOTED_MAX];
+    bool given_here = place->key.line > 0;
+    if (!loader->outside || place->bad || (!given_here && (!own_member_known(loader) || is_witness(loader->config))))
+        return;
+    if (check_secret(path, &error) != OK)
+        complain(loader, place->value, "replication.password_file: %s %s%s", quoted(path, found), error.text,
+                 given_here ? "" : ", or name another file");
+}
+
+/* Members first: what else is needed hangs on whether we are a witness. */
+void complete(struct loader *loader) {
+    complete_list(loader, true);
+    find_self(loader);
+    complete_list(loader, false);
+}
+
+void check(struct loader *loader) {
+    check_members(loader);
+    check_addresses(loader);
+    check_probe(loader);
+    check_directories(loader);
+    check_password_file(loader);
+}

@@ -1,0 +1,272 @@
+#include "config/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD(name)        offsetof(struct config, name), sizeof(((struct config *)0)->name)
+#define MEMBER_FIELD(name) offsetof(struct config_member, name), sizeof(((struct config_member *)0)->name)
+#define KB                 1024ull
+#define MB                 (1024 * KB)
+#define GB                 (1024 * MB)
+#define TB                 (1024 * GB)
+
+/* A unix socket's path has at most 107 bytes, so the directories that hold one are bounded below the rest. */
+#define OURS_MAX    80 /* + "/postgresql/" and the guard's socket */
+#define SOCKETS_MAX 90 /* + "/ttorchd.sock" or "/.s.PGSQL.65535" */
+
+/* clang-format off */
+const struct setting settings[] = {
+    {"cluster", &value_name, FIELD(cluster), .need = REQUIRED, .shared = true,
+     .help = "Name of the cluster; also its name in DSNs and service files."},
+    {"member", &value_name, FIELD(member), .need = REQUIRED,
+     .help = "Which of the `members` this file is for. The only line that must differ from member to member."},
+    {"members.*.peer", &value_address, MEMBER_FIELD(peer_host), offsetof(struct config_member, peer_port),
+     .need = REQUIRED, .shared = true,
+     .help = "Where this member's ttorchd listens for the others."},
+    {"members.*.postgres", &value_address, MEMBER_FIELD(postgres_host), offsetof(struct config_member, postgres_port),
+     .need = REQUIRED_OF_DATA, .shared = true,
+     .help = "Where clients and the other members reach its PostgreSQL; PostgreSQL listens on this port. None for a witness."},
+    {"members.*.witness", &value_boolean, MEMBER_FIELD(witness), .standard = "false", .shared = true,
+     .help = "It votes and holds no data."},
+    {"members.*.priority", &value_integer, MEMBER_FIELD(priority), .maximum = 1000, .standard = "100", .shared = true,
+     .help = "Among members that are equally complete the highest becomes primary; 0 = never."},
+    {"data_directory", &value_path, FIELD(data_directory), 0, 1, OURS_MAX, "/var/lib/ttorch",
+     .help = "Where ttorchd keeps its own state: the Raft log, labels, settings. Outside of PostgreSQL's."},
+    {"runtime_directory", &value_path, FIELD(runtime_directory), 0, 1, SOCKETS_MAX, STANDARD_OURS,
+     .help = "Where the socket `ttorchd.sock` is, on which `ttorch` finds the daemon."},
+    {"http.listen", &value_host, FIELD(http_listen), .standard = "",
+     .help = "Address for HTTP; `0.0.0.0` or `::` = all. Empty: only the unix socket."},
+    {"http.port", &value_integer, FIELD(http_port), 0, 1, 65535, "8008",
+     .help = "Port for HTTP."},
+    {"postgresql.data_directory", &value_path, FIELD(postgresql.data_directory), 0, 1, PATH_MAX_LENGTH,
+     .need = REQUIRED_OF_DATA,
+     .help = "PostgreSQL's data directory (PGDATA). Its parent must be writable: a clone is made beside it and swapped in."},
+    {"postgresql.bin_directory", &value_path, FIELD(postgresql.bin_directory), 0, 1, PATH_MAX_LENGTH, STANDARD_NEWEST,
+     .help = "PostgreSQL's programs. By default those in `/usr/lib/postgresql/*/bin`: of the version that the data directory "
+             "has, else the newest."},
+    {"postgresql.socket_directory", &value_path, FIELD(postgresql.socket_directory), 0, 1, SOCKETS_MAX,
+     "/var/run/postgresql",
+     .help = "Directory of PostgreSQL's unix socket."},
+    {"postgresql.listen_addresses", &value_text, FIELD(postgresql.listen_addresses), 0, 1, HOST_MAX_LENGTH, "*",
+     .help = "Addresses on which PostgreSQL listens, as in `postgresql.conf`."},
+    {"postgresql.superuser", &value_text, FIELD(postgresql.superuser), 0, 1, 63, "postgres",
+     .help = "Role as which ttorchd logs in over the unix socket."},
+    {"postgresql.slot_keep", &value_size, FIELD(postgresql.slot_keep_bytes), 0, 64 * MB, 1024 * TB, "10GB",
+     .at_run_time = true,
+     .help = "Most WAL that is kept for a standby that is away; past it the standby is cloned anew."},
+    {"postgresql.parameters", &value_parameters, FIELD(postgresql.all), .at_run_time = true,
+     .help = "Settings of `postgresql.conf` on every duty. Those that PostgreSQL reads only at its start wait for one."},
+    {"postgresql.primary_parameters", &value_parameters, FIELD(postgresql.primary), .at_run_time = true,
+     .help = "More settings, or other values, while it is the primary."},
+    {"postgresql.standby_parameters", &value_parameters, FIELD(postgresql.standby), .at_run_time = true,
+     .help = "More settings, or other values, while it is a standby."},
+    {"postgresql.hba", &value_lines, FIELD(postgresql.hba), .at_run_time = true,
+     .help = "Lines of `pg_hba.conf`, put before those that ttorch needs."},
+    {"replication.user", &value_text, FIELD(replication.user), 0, 1, 63, "ttorch", .shared = true,
+     .help = "Role as which standbys stream; ttorch creates it."},
+    {"replication.password_file", &value_secret_path, FIELD(replication.password_file), 0, 1, PATH_MAX_LENGTH,
+     "/etc/ttorch/replication.password",
+     .help = "File that holds this role's password in one line; mode 0600 or 0400. Not needed by a witness."},
+    {"durability", &value_durability, FIELD(durability), .standard = "quorum", .shared = true,
+     .help = "`quorum`: nothing acknowledged is lost by a failover; when standbys fail, fewer must acknowledge. `strict`: as "
+             "that, and writes rather wait than be on one member alone. `async`: commits wait for no standby; a failover may "
+             "lose up to `max_loss`."},
+    {"lease", &value_duration, FIELD(lease_ms), 0, 500, 60000, "2s", .shared = true,
+     .help = "How long a primary may go on without a majority; about as long a failover takes when a host is lost."},
+    {"max_loss", &value_size, FIELD(max_loss_bytes), 0, 0, TB, "16MB", .shared = true,
+     .help = "`async` only: no automatic failover that may lose more WAL than this."},
+    {"probe.interval", &value_duration, FIELD(probe_interval_ms), 0, 100, 60000, "1s", .at_run_time = true,
+     .help = "How often the primary proves with a small write that it can still write."},
+    {"probe.timeout", &value_duration, FIELD(probe_timeout_ms), 0, 200, 600000, "3s", .at_run_time = true,
+     .help = "A primary whose probe hangs for this long has failed. Longer than `probe.interval`."},
+    {"publish.topology_file", &value_path, FIELD(publish.topology_file), 0, 0, PATH_MAX_LENGTH,
+     STANDARD_OURS "/topology.json",
+     .help = "JSON file that always says who is primary; `\"\"` = none."},
+};
+/* clang-format on */
+const unsigned settings_count = sizeof settings / sizeof settings[0];
+
+const struct setting *setting_find(const char *path) {
+    for (unsigned i = 0; i < settings_count; i++)
+        if (strcmp(settings[i].path, path) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+bool setting_is_section(const char *path) {
+    size_t length = strlen(path);
+    for (unsigned i = 0; i < settings_count; i++)
+        if (strncmp(settings[i].path, path, length) == 0 && settings[i].path[length] == '.')
+            return true;
+    return false;
+}
+
+bool setting_of_members(const struct setting *setting) { return strncmp(setting->path, "members.*.", 10) == 0; }
+
+void *setting_base(const struct setting *setting, struct config *config, unsigned member) {
+    return setting_of_members(setting) ? (void *)&config->members[member] : (void *)config;
+}
+
+const char *setting_key(const struct setting *setting, const char *member, char *buffer, size_t size) {
+    if (setting_of_members(setting))
+        snprintf(buffer, size, "members.%s.%s", member, setting->path + strlen("members.*."));
+    else
+        snprintf(buffer, size, "%s", setting->path);
+    return buffer;
+}
+
+/* The part of row i's path that is a key of the section `prefix`; false if it does not lie in it. */
+static bool key_in_section(unsigned i, const char *prefix, char key[KEY_TEXT_MAX]) {
+    const char *path = settings[i].path;
+    if (strncmp(path, prefix, strlen(prefix)) != 0)
+        return false;
+    path += strlen(prefix);
+    snprintf(key, KEY_TEXT_MAX, "%.*s", (int)strcspn(path, "."), path);
+    return true;
+}
+
+void setting_names(const char *prefix, char *buffer, size_t size) {
+    char key[KEY_TEXT_MAX], last[KEY_TEXT_MAX] = "";
+    size_t length = 0;
+    buffer[0] = '\0';
+    for (unsigned i = 0; i < settings_count; i++) {
+        if (!key_in_section(i, prefix, key) || strcmp(key, last) == 0)
+            continue;
+        memcpy(last, key, sizeof last);
+        if (length < size)
+            length += (size_t)snprintf(buffer + length, size - length, "%s%s", length == 0 ? "" : ", ", key);
+    }
+}
+
+/* Levenshtein's; keys longer than any of ours are far from all of them. */
+static unsigned edit_distance(const char *a, const char *b) {
+    size_t length_a = strlen(a), length_b = strlen(b);
+    unsigned row[KEY_TEXT_MAX + 1];
+    if (length_a >= KEY_TEXT_MAX || length_b >= KEY_TEXT_MAX)
+        return KEY_TEXT_MAX;
+    for (unsigned j = 0; j <= length_b; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= length_a; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= length_b; j++) {
+            unsigned changed = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            unsigned shorter = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            row[j] = changed < shorter ? changed : shorter;
+        }
+    }
+    return row[length_b];
+}
+
+/* A setting of another section that has this very name. */
+static const char *same_name_elsewhere(const char *key) {
+    for (unsigned i = 0; i < settings_count; i++) {
+        const char *dot = strrchr(settings[i].path, '.');
+        if (dot != NULL && strcmp(dot + 1, key) == 0 && !setting_of_members(&settings[i]))
+            return settings[i].path;
+    }
+    return NULL;
+}
+
+const char *setting_nearest(const char *prefix, const char *key, char *buffer, size_t size) {
+    const char *elsewhere = setting_find(key) != NULL ? key : same_name_elsewhere(key);
+    size_t near = strlen(key) / 3 > 2 ? strlen(key) / 3 : 2;
+    char candidate[KEY_TEXT_MAX], best[KEY_TEXT_MAX] = "";
+    for (unsigned i = 0; i < settings_count && elsewhere == NULL; i++) {
+        if (!key_in_section(i, prefix, candidate))
+            continue;
+        unsigned distance = edit_distance(key, candidate);
+        if (distance > near || distance >= strlen(candidate) || (best[0] != '\0' && distance == near))
+            continue;
+        near = distance;
+        memcpy(best, candidate, sizeof best);
+    }
+    if (elsewhere == NULL && best[0] == '\0')
+        return NULL;
+    if (elsewhere != NULL)
+        snprintf(buffer, size, "%s", elsewhere);
+    else
+        snprintf(buffer, size, "%s", best);
+    return buffer;
+}
+
+/* ---- comparison ---- */
+
+static void compare_setting(const struct setting *setting, const struct config *before, unsigned i,
+                            const struct config *after, unsigned j, config_change *changed, void *user) {
+    char key[KEY_TEXT_MAX], text_before[VALUE_TEXT_MAX], text_after[VALUE_TEXT_MAX];
+    const void *base_before = setting_base(setting, (struct config *)before, i);
+    const void *base_after = setting_base(setting, (struct config *)after, j);
+    setting->type->render(setting, base_before, text_before, sizeof text_before);
+    setting->type->render(setting, base_after, text_after, sizeof text_after);
+    if (strcmp(text_before, text_after) != 0)
+        changed(user, setting_key(setting, before->members[i].name, key, sizeof key), text_before, text_after,
+                setting->at_run_time);
+}
+
+static int member_named(const struct config *config, const char *name) {
+    for (unsigned i = 0; i < config->members_count; i++)
+        if (strcmp(config->members[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
+/* Tells of the members of `config` that `other` lacks. */
+static void compare_names(const struct config *config, const struct config *other, const char *before,
+                          const char *after, config_change *changed, void *user) {
+    for (unsigned i = 0; i < config->members_count; i++) {
+        char key[KEY_TEXT_MAX];
+        if (member_named(other, config->members[i].name) >= 0)
+            continue;
+        snprintf(key, sizeof key, "members.%s", config->members[i].name);
+        changed(user, key, before, after, false);
+    }
+}
+
+void config_compare(const struct config *before, const struct config *after, config_change *changed, void *user) {
+    compare_names(before, after, "a member", "none", changed, user);
+    compare_names(after, before, "none", "a member", changed, user);
+    for (unsigned s = 0; s < settings_count; s++) {
+        if (!setting_of_members(&settings[s])) {
+            compare_setting(&settings[s], before, 0, after, 0, changed, user);
+            continue;
+        }
+        for (unsigned i = 0; i < before->members_count; i++) {
+            int j = member_named(after, before->members[i].name);
+            if (j >= 0)
+                compare_setting(&settings[s], before, i, after, (unsigned)j, changed, user);
+        }
+    }
+}
+
+/* ---- the manual's table ---- */
+
+static void standard_words(const struct setting *setting, char *text, size_t size) {
+    if (setting->need == REQUIRED)
+        snprintf(text, size, "required");
+    else if (setting->need == REQUIRED_OF_DATA)
+        snprintf(text, size, "required, but not of a witness");
+    else if (setting->standard == NULL)
+        snprintf(text, size, "none");
+    else if (strcmp(setting->standard, STANDARD_NEWEST) == 0)
+        snprintf(text, size, "found");
+    else if (setting->standard[0] == '\0')
+        snprintf(text, size, "`\"\"`");
+    else
+        snprintf(text, size, "`%s`", setting->standard);
+}
+
+void config_print_table(void) {
+    printf("| setting | type | default | bounds | same on all members | at run time | meaning |\n");
+    printf("|---|---|---|---|---|---|---|\n");
+    for (unsigned i = 0; i < settings_count; i++) {
+        const struct setting *setting = &settings[i];
+        char key[KEY_TEXT_MAX], standard[128], bounds[128];
+        standard_words(setting, standard, sizeof standard);
+        setting->type->bounds(setting, bounds, sizeof bounds);
+        printf("| `%s` | %s | %s | %s | %s | %s | %s |\n", setting_key(setting, "NAME", key, sizeof key),
+               setting->type->name, standard, bounds, setting->shared ? "yes" : "", setting->at_run_time ? "yes" : "",
+               setting->help);
+    }
+}
