@@ -9,21 +9,21 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "pgctl/guard_protocol.h"
 
 struct guard;
-
-enum guard_server { GUARD_DOWN, GUARD_RUNNING, GUARD_KILLING /* killed, not yet all reaped */ };
 
 struct guard_state {
     bool connected; /* a guard answers; if not, the rest is the last that it said */
     enum guard_server server;
     pid_t guard_pid;
-    pid_t postmaster_pid;    /* 0 when down */
-    int exit_status;         /* as from waitpid, of the last postmaster that ended */
-    uint64_t exits;          /* how many postmasters of this guard have ended and been reaped entirely */
-    bool killed_by_deadline; /* the last end was ours, at the deadline */
-    uint32_t epoch;          /* last armed; survives the daemon */
-    nsec deadline;           /* CLOCK_BOOTTIME; NSEC_NEVER = none */
+    pid_t postmaster_pid;             /* 0 when down */
+    int exit_status;                  /* as from waitpid, of the last postmaster that ended */
+    uint64_t exits;                   /* how many postmasters of this guard have ended and been reaped entirely */
+    bool killed_by_deadline;          /* the last end was ours, at the deadline */
+    uint32_t epoch;                   /* last armed; survives the daemon */
+    nsec deadline;                    /* CLOCK_BOOTTIME; NSEC_NEVER = none */
+    char failure[GUARD_TEXT_MAX + 1]; /* why the last start, signal or kill came to nothing, or no guard answers */
 };
 
 /* Called on every change, at once; also once after opening. When the guard itself is gone (connected = false) its

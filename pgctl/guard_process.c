@@ -1,0 +1,185 @@
+#include "pgctl/guard_process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PATH_LENGTH_MAX 32    /* "/proc/4194304/stat" */
+#define DESCENDANTS_MAX 16384 /* of one look; what does not fit becomes our own child, and is seen by the next look */
+#define VANISH_POLL_MS  20
+
+/* ---- one process ---- */
+
+/* The parent of a living process; 0 if there is none, or only a zombie is left. */
+static pid_t process_parent(pid_t pid) {
+    char path[PATH_LENGTH_MAX], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = '\0';
+    /* "pid (name) state parent ...", where the name may hold anything, parentheses too */
+    const char *after_name = strrchr(text, ')');
+    char state;
+    int parent;
+    if (after_name == NULL || sscanf(after_name, ") %c %d", &state, &parent) != 2 || state == 'Z' || state == 'X')
+        return 0;
+    return parent;
+}
+
+/* A pidfd is opened before the second look: if the number was given to a stranger meanwhile, that look shows it, and
+ * if it is given later the signal does not reach it. */
+static void child_kill(pid_t pid, pid_t parent) {
+    int fd = pidfd_open(pid, 0);
+    if (fd < 0)
+        return;
+    pid_t parent_now = process_parent(pid);
+    if (parent_now == parent || parent_now == getpid())
+        pidfd_send_signal(fd, SIGKILL, NULL, 0);
+    close(fd);
+}
+
+/* ---- all processes ---- */
+
+struct directory_entry { /* of getdents64: readdir would allocate */
+    uint64_t inode;
+    int64_t offset;
+    unsigned short length;
+    unsigned char type;
+    char name[];
+};
+
+/* Calls `visit` for each process, smallest number first. */
+static void processes_visit(void (*visit)(void *user, pid_t pid), void *user) {
+    static _Alignas(struct directory_entry) char buffer[32768];
+    int directory = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return;
+    long length;
+    while ((length = syscall(SYS_getdents64, directory, buffer, sizeof buffer)) > 0) {
+        for (long at = 0; at < length;) {
+            const struct directory_entry *entry = (const void *)(buffer + at);
+            if (entry->name[0] >= '1' && entry->name[0] <= '9')
+                visit(user, (pid_t)strtol(entry->name, NULL, 10));
+            at += entry->length;
+        }
+    }
+    close(directory);
+}
+
+/* ---- descendants ---- */
+
+struct descendants {
+    pid_t self;
+    pid_t postmaster;
+    size_t count;
+    pid_t *pids; /* ascending */
+};
+
+static int pid_compare(const void *a, const void *b) {
+    pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool descends(const struct descendants *found, pid_t parent) {
+    return parent == found->self || (parent == found->postmaster && parent != 0) ||
+           bsearch(&parent, found->pids, found->count, sizeof parent, pid_compare) != NULL;
+}
+
+/* Numbers mostly grow from parent to child, so one pass finds grandchildren too. Where they wrapped around it finds at
+ * least the children of the postmaster; theirs are ours when those are dead. */
+static void descendant_visit(void *user, pid_t pid) {
+    struct descendants *found = user;
+    pid_t parent = process_parent(pid);
+    if (parent == 0 || !descends(found, parent))
+        return;
+    child_kill(pid, parent);
+    if (found->count < DESCENDANTS_MAX)
+        found->pids[found->count++] = pid;
+}
+
+void descendants_kill(pid_t postmaster) {
+    static pid_t pids[DESCENDANTS_MAX];
+    struct descendants found = {.self = getpid(), .postmaster = postmaster, .pids = pids};
+    processes_visit(descendant_visit, &found);
+}
+
+/* ---- left-overs ---- */
+
+struct leftovers {
+    struct stat data_directory;
+    unsigned count;
+    int last; /* pidfd, or -1 */
+};
+
+static bool runs_postgres(pid_t pid) {
+    char path[PATH_LENGTH_MAX], program[4096];
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    ssize_t length = readlink(path, program, sizeof program - 1);
+    if (length <= 0)
+        return false;
+    program[length] = '\0';
+    const char *name = strrchr(program, '/');
+    /* the second: its package was upgraded while it ran */
+    return name != NULL && (strcmp(name, "/postgres") == 0 || strcmp(name, "/postgres (deleted)") == 0);
+}
+
+static bool is_leftover(const struct leftovers *left, pid_t pid) {
+    char path[PATH_LENGTH_MAX];
+    struct stat process, directory;
+    snprintf(path, sizeof path, "/proc/%d", (int)pid);
+    if (stat(path, &process) != 0 || process.st_uid != geteuid())
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    return stat(path, &directory) == 0 && directory.st_dev == left->data_directory.st_dev &&
+           directory.st_ino == left->data_directory.st_ino && runs_postgres(pid);
+}
+
+static void leftover_visit(void *user, pid_t pid) {
+    struct leftovers *left = user;
+    if (!is_leftover(left, pid))
+        return;
+    int fd = pidfd_open(pid, 0);
+    if (fd < 0)
+        return;
+    if (!is_leftover(left, pid) || pidfd_send_signal(fd, SIGKILL, NULL, 0) != 0) {
+        close(fd);
+        return;
+    }
+    left->count++;
+    if (left->last >= 0)
+        close(left->last);
+    left->last = fd;
+}
+
+status leftovers_kill(const char *data_directory, nsec deadline, struct error *error) {
+    struct leftovers left = {.last = -1};
+    if (stat(data_directory, &left.data_directory) != 0)
+        return OK; /* not made yet */
+    do {
+        left.count = 0;
+        processes_visit(leftover_visit, &left);
+        if (left.last >= 0) {
+            poll(&(struct pollfd){.fd = left.last, .events = POLLIN}, 1, VANISH_POLL_MS);
+            close(left.last);
+            left.last = -1;
+        }
+    } while (left.count > 0 && time_now() < deadline);
+    if (left.count > 0)
+        return error_set(error, "%u processes of an earlier PostgreSQL in %s do not go away, though killed", left.count,
+                         data_directory);
+    return OK;
+}

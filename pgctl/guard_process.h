@@ -1,0 +1,15 @@
+/* The processes of an instance, as /proc shows them. Used by ttorch-guard alone: nothing here allocates. */
+#pragma once
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/time.h"
+
+/* SIGKILL to every descendant of ours that one look at /proc shows, whatever session it leads. `postmaster` may be 0.
+ * Somebody may have forked meanwhile: repeat until waitpid says that there is no child. */
+void descendants_kill(pid_t postmaster);
+
+/* SIGKILL to every process that an earlier postmaster on `data_directory` left behind, and waits until none is left:
+ * those of our user whose program is called postgres and whose working directory is the data directory. FAILED when
+ * some are still there at `deadline`. */
+status leftovers_kill(const char *data_directory, nsec deadline, struct error *error) must_check;
