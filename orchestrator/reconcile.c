@@ -46,7 +46,7 @@ static void relinquish(struct core *core, struct actions *actions, const char *w
     if (core->relinquished_epoch == core->topology.epoch)
         return;
     core->relinquished_epoch = core->topology.epoch;
-    snprintf(core->job.trouble, sizeof core->job.trouble, "%s", why);
+    snprintf(core->job.trouble, sizeof core->job.trouble, "%.190s", why);
     say(actions, true, "gives up epoch %u: %s", core->topology.epoch, why);
 }
 

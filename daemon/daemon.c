@@ -1,0 +1,380 @@
+#include "daemon/daemon.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/panic.h"
+#include "systemd/notify.h"
+
+#define HEARTBEAT_MS   30
+#define ELECTION_MS    300
+#define LEAVE_DEADLINE msec(30000) /* SIGTERM: after this the daemon ends, whatever is still under way */
+
+/* ---- the loop ---- */
+
+static void step(struct daemon *daemon, const struct event *event) {
+    /* Two clocks readings of one loop turn may come out of order by the width of a callback. */
+    struct event ordered = *event;
+    if (ordered.now < daemon->core.now)
+        ordered.now = daemon->core.now;
+    core_step(&daemon->core, &ordered, &daemon->actions);
+    driver_run(daemon, &daemon->actions);
+}
+
+static void on_wake(uv_timer_t *timer) {
+    struct daemon *daemon = timer->data;
+    inbox_add(&daemon->inbox, EVENT_TICK);
+}
+
+static void sleep_until(struct daemon *daemon, nsec at) {
+    if (at == NSEC_NEVER) {
+        uv_timer_stop(&daemon->wake);
+        return;
+    }
+    nsec now = time_now();
+    uv_update_time(daemon->loop);
+    uv_timer_start(&daemon->wake, on_wake, at > now ? (at - now + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC : 0, 0);
+}
+
+static void drain(struct daemon *daemon) {
+    struct inbox_item *item;
+    bool stepped = false;
+    while (!daemon->ending && (item = inbox_take(&daemon->inbox)) != NULL) {
+        step(daemon, &item->event);
+        free(item);
+        stepped = true;
+    }
+    if (!stepped || daemon->ending)
+        return;
+    sleep_until(daemon, daemon->core.wake_at);
+    upkeep_refresh(daemon);
+    publish_changed(daemon->publish);
+}
+
+static void on_prepare(uv_prepare_t *handle) { drain(handle->data); }
+static void on_check(uv_check_t *handle) { drain(handle->data); }
+
+/* ---- the end ---- */
+
+static void on_part_closed(void *user) {
+    struct daemon *daemon = user;
+    require(daemon->closing > 0);
+    if (--daemon->closing == 0)
+        uv_stop(daemon->loop);
+}
+
+void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *why) {
+    if (daemon->ending)
+        return;
+    daemon->ending = true;
+    daemon->exit_status = exit_status;
+    log_line(exit_status == 0 ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "ends: %s", why);
+    notify_stopping();
+    daemon->closing = 1; /* ourselves, so that parts which close at once do not stop the loop too early */
+    if (daemon->publish != NULL) {
+        daemon->closing++;
+        publish_close(daemon->publish, on_part_closed, daemon);
+    }
+    if (daemon->record != NULL) {
+        daemon->closing++;
+        if (daemon->core.leader)
+            record_step_aside(daemon->record, NULL);
+        record_close(daemon->record, on_part_closed, daemon);
+    }
+    if (daemon->pgctl != NULL) {
+        daemon->closing++;
+        pgctl_close(daemon->pgctl, keep, on_part_closed, daemon);
+    }
+    on_part_closed(daemon);
+}
+
+/* ---- signals and the watchdog ---- */
+
+static void reload_complaint(void *user, const char *line) {
+    (void)user;
+    log_error("%s", line);
+}
+
+static void log_change(void *user, const char *key, const char *before, const char *after, bool at_run_time) {
+    (void)user;
+    if (at_run_time)
+        log_notice("%s: %s -> %s", key, before, after);
+    else
+        log_warning("%s: %s -> %s is not taken over while ttorchd runs", key, before, after);
+}
+
+static status reload_postgresql(struct daemon *daemon, const struct config *config, struct error *error);
+
+static void reload(struct daemon *daemon) {
+    notify_reloading();
+    struct config *config = calloc(1, sizeof *config);
+    struct error error;
+    if (config == NULL || config_load(config, daemon->config->file, reload_complaint, daemon) != OK) {
+        log_error("the configuration was not reloaded");
+        free(config);
+    } else if (reload_postgresql(daemon, config, &error) != OK) {
+        log_error("the configuration was not reloaded: %s", error.text);
+        free(config);
+    } else {
+        config_compare(daemon->config, config, log_change, daemon);
+        log_notice("the configuration was reloaded");
+        free(daemon->config);
+        daemon->config = config;
+    }
+    notify_ready();
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+    struct daemon *daemon = handle->data;
+    if (number == SIGHUP) {
+        reload(daemon);
+    } else if (number == SIGUSR1) {
+        daemon_end(daemon, true, 0, "told to leave PostgreSQL to its guard (SIGUSR1)");
+    } else if (daemon->stopping_since == 0) {
+        log_notice("told to stop: hands over first");
+        daemon->stopping_since = time_now();
+        inbox_add(&daemon->inbox, EVENT_STOP);
+    }
+}
+
+static void on_watchdog(uv_timer_t *timer) {
+    struct daemon *daemon = timer->data;
+    char line[160];
+    face_status_line(daemon, line, sizeof line);
+    notify_status(line);
+    notify_watchdog();
+    if (daemon->stopping_since != 0 && time_now() > daemon->stopping_since + LEAVE_DEADLINE)
+        daemon_end(daemon, false, 1, "could not hand over in time");
+}
+
+/* ---- building it all ---- */
+
+static status make_directory(const char *path, struct error *error) {
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return error_set(error, "could not create %s: %s", path, strerror(errno));
+    return OK;
+}
+
+/* Beside ttorchd when installed; in the build tree, where meson puts it. */
+static status find_guard(char *buffer, size_t size, struct error *error) {
+    char self[PATH_MAX_LENGTH + 1];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length < 0)
+        return error_set(error, "could not read /proc/self/exe: %s", strerror(errno));
+    self[length] = '\0';
+    char *slash = strrchr(self, '/');
+    require(slash != NULL);
+    *slash = '\0';
+    static const char *const places[] = {"/ttorch-guard", "/../pgctl/ttorch-guard"};
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(buffer, size, "%s%s", self, places[i]);
+        if (access(buffer, X_OK) == 0)
+            return OK;
+    }
+    return error_set(error, "there is no ttorch-guard in %s: is the installation complete?", self);
+}
+
+static unsigned parameters(const struct config_parameters *from, struct pgctl_parameter *to) {
+    for (unsigned i = 0; i < from->count; i++)
+        to[i] = (struct pgctl_parameter){from->list[i].name, from->list[i].value};
+    return from->count;
+}
+
+/* Everything pgctl_config points at; it copies what it keeps. */
+struct pgctl_arguments {
+    struct pgctl_config config;
+    struct pgctl_parameter all[CONFIG_LIST_MAX], primary[CONFIG_LIST_MAX], standby[CONFIG_LIST_MAX];
+    const char *hba[CONFIG_LIST_MAX];
+    char guard[PATH_MAX_LENGTH + 32];
+    char state[PATH_MAX_LENGTH + 32];
+};
+
+static status pgctl_arguments(const struct config *config, struct pgctl_arguments *to, struct error *error) {
+    if (find_guard(to->guard, sizeof to->guard, error) != OK)
+        return FAILED;
+    snprintf(to->state, sizeof to->state, "%s/postgresql", config->data_directory);
+    for (unsigned i = 0; i < config->postgresql.hba_count; i++)
+        to->hba[i] = config->postgresql.hba[i];
+    to->config = (struct pgctl_config){
+        .member = config->member,
+        .bin_directory = config->postgresql.bin_directory,
+        .data_directory = config->postgresql.data_directory,
+        .state_directory = to->state,
+        .guard_program = to->guard,
+        .listen_addresses = config->postgresql.listen_addresses,
+        .port = config->postgresql.port,
+        .socket_directory = config->postgresql.socket_directory,
+        .superuser = config->postgresql.superuser,
+        .replication_user = config->replication.user,
+        .password_file = config->replication.password_file,
+        .parameters_all = to->all,
+        .parameters_all_count = parameters(&config->postgresql.all, to->all),
+        .parameters_primary = to->primary,
+        .parameters_primary_count = parameters(&config->postgresql.primary, to->primary),
+        .parameters_standby = to->standby,
+        .parameters_standby_count = parameters(&config->postgresql.standby, to->standby),
+        .hba_lines = to->hba,
+        .hba_lines_count = config->postgresql.hba_count,
+        .slot_keep_bytes = config->postgresql.slot_keep_bytes,
+        .probe_interval_ms = config->probe_interval_ms,
+    };
+    return OK;
+}
+
+static status open_pgctl(struct daemon *daemon, struct error *error) {
+    if (daemon->config->members[daemon->config->self].witness)
+        return OK;
+    struct pgctl_arguments *arguments = calloc(1, sizeof *arguments);
+    status result = arguments == NULL ? error_set(error, "out of memory") : OK;
+    if (result == OK)
+        result = pgctl_arguments(daemon->config, arguments, error);
+    if (result == OK)
+        result = make_directory(arguments->state, error);
+    if (result == OK)
+        result = pgctl_open(&daemon->pgctl, daemon->loop, &arguments->config, &daemon_pgctl_callbacks, daemon, error);
+    free(arguments);
+    return result == OK ? OK : error_prefix(error, "postgresql");
+}
+
+static status reload_postgresql(struct daemon *daemon, const struct config *config, struct error *error) {
+    if (daemon->pgctl == NULL)
+        return OK;
+    struct pgctl_arguments *arguments = calloc(1, sizeof *arguments);
+    status result = arguments == NULL ? error_set(error, "out of memory") : OK;
+    if (result == OK)
+        result = pgctl_arguments(config, arguments, error);
+    if (result == OK)
+        result = pgctl_reload(daemon->pgctl, &arguments->config, error);
+    free(arguments);
+    return result;
+}
+
+static status open_record(struct daemon *daemon, struct error *error) {
+    const struct config *config = daemon->config;
+    char directory[PATH_MAX_LENGTH + 32];
+    snprintf(directory, sizeof directory, "%s/raft", config->data_directory);
+    for (unsigned i = 0; i < config->members_count; i++) {
+        snprintf(daemon->peers[i].name, sizeof daemon->peers[i].name, "%s", config->members[i].name);
+        snprintf(daemon->peers[i].host, sizeof daemon->peers[i].host, "%s", config->members[i].peer_host);
+        daemon->peers[i].port = config->members[i].peer_port;
+    }
+    _Static_assert(sizeof(struct record_shared_line) == sizeof(struct config_shared_line), "one and the same layout");
+    struct record_config record = {
+        .directory = directory,
+        .cluster_name = config->cluster,
+        .self = config->self,
+        .peers = daemon->peers,
+        .peers_count = config->members_count,
+        .shared = (const struct record_shared_line *)config->shared,
+        .shared_count = config->shared_count,
+        .heartbeat_ms = HEARTBEAT_MS,
+        .election_ms = ELECTION_MS,
+    };
+    if (record_open(&daemon->record, daemon->loop, &record, &daemon_record_callbacks, daemon, error) != OK)
+        return error_prefix(error, "record");
+    return OK;
+}
+
+static status open_publish(struct daemon *daemon, struct error *error) {
+    char socket_path[PATH_MAX_LENGTH + 32];
+    config_socket_path(daemon->config, socket_path, sizeof socket_path);
+    struct publish_config publish = {
+        .socket_path = socket_path,
+        .http_listen = daemon->config->http_listen,
+        .http_port = daemon->config->http_port,
+        .topology_file = daemon->config->publish.topology_file,
+    };
+    if (publish_open(&daemon->publish, daemon->loop, &publish, &daemon_publish_callbacks, daemon, error) != OK)
+        return error_prefix(error, "publish");
+    return OK;
+}
+
+static void start_core(struct daemon *daemon) {
+    struct record_status record;
+    record_status(daemon->record, &record);
+    struct core_config core = {
+        .raft_id = record.raft_id,
+        .start_count = record.start_count,
+        .probe_timeout_ms = daemon->config->probe_timeout_ms,
+    };
+    snprintf(core.name, sizeof core.name, "%s", daemon->config->member);
+    core_init(&daemon->core, &core, time_now());
+}
+
+static void start_handles(struct daemon *daemon) {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    uv_prepare_init(daemon->loop, &daemon->before_poll);
+    uv_check_init(daemon->loop, &daemon->after_poll);
+    uv_timer_init(daemon->loop, &daemon->wake);
+    uv_timer_init(daemon->loop, &daemon->watchdog);
+    uv_timer_init(daemon->loop, &daemon->found_again);
+    daemon->before_poll.data = daemon->after_poll.data = daemon->wake.data = daemon;
+    daemon->watchdog.data = daemon->found_again.data = daemon;
+    uv_prepare_start(&daemon->before_poll, on_prepare);
+    uv_check_start(&daemon->after_poll, on_check);
+    nsec interval = notify_watchdog_interval();
+    uint64_t watchdog_ms = interval != 0 && interval < NSEC_PER_SEC ? interval / NSEC_PER_MSEC : 1000;
+    uv_timer_start(&daemon->watchdog, on_watchdog, watchdog_ms, watchdog_ms);
+    for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        uv_signal_init(daemon->loop, &daemon->signals[i]);
+        daemon->signals[i].data = daemon;
+        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+    }
+}
+
+static void close_handles(struct daemon *daemon) {
+    uv_close((uv_handle_t *)&daemon->before_poll, NULL);
+    uv_close((uv_handle_t *)&daemon->after_poll, NULL);
+    uv_close((uv_handle_t *)&daemon->wake, NULL);
+    uv_close((uv_handle_t *)&daemon->watchdog, NULL);
+    uv_close((uv_handle_t *)&daemon->found_again, NULL);
+    for (unsigned i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+    uv_run(daemon->loop, UV_RUN_DEFAULT);
+    struct inbox_item *item;
+    while ((item = inbox_take(&daemon->inbox)) != NULL)
+        free(item);
+}
+
+static status open_parts(struct daemon *daemon, struct error *error) {
+    if (make_directory(daemon->config->data_directory, error) != OK ||
+        make_directory(daemon->config->runtime_directory, error) != OK)
+        return FAILED;
+    if (open_record(daemon, error) != OK)
+        return FAILED;
+    start_core(daemon);
+    if (open_pgctl(daemon, error) != OK)
+        return FAILED;
+    return open_publish(daemon, error);
+}
+
+int daemon_run(struct config *config) {
+    struct daemon *daemon = calloc(1, sizeof *daemon);
+    require(daemon != NULL);
+    uv_loop_t loop;
+    require(uv_loop_init(&loop) == 0);
+    daemon->loop = &loop;
+    daemon->config = config;
+    inbox_init(&daemon->inbox);
+    start_handles(daemon);
+    struct error error;
+    if (open_parts(daemon, &error) != OK)
+        daemon_end(daemon, true, 1, error.text);
+    else {
+        log_notice("ttorchd %s runs as member %s of cluster %s", TTORCH_VERSION, config->member, config->cluster);
+        notify_ready();
+        inbox_add(&daemon->inbox, EVENT_TICK);
+    }
+    if (daemon->closing > 0 || !daemon->ending)
+        uv_run(&loop, UV_RUN_DEFAULT);
+    close_handles(daemon);
+    uv_loop_close(&loop);
+    int exit_status = daemon->exit_status;
+    free(daemon->config);
+    free(daemon);
+    return exit_status;
+}

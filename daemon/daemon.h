@@ -1,0 +1,66 @@
+/* ttorchd: builds the parts, runs one loop, drains one inbox, and turns each action of the core into one call. */
+#pragma once
+#include <uv.h>
+
+#include "config/config.h"
+#include "daemon/inbox.h"
+#include "orchestrator/core.h"
+#include "pgctl/pgctl.h"
+#include "publish/publish.h"
+#include "raft/record.h"
+
+#define ANSWERS_MAX 16 /* operators' requests that wait for their answer */
+
+struct daemon {
+    uv_loop_t *loop;
+    struct config *config;
+    struct core core;
+    struct actions actions;
+    struct inbox inbox;
+
+    struct record *record;
+    struct pgctl *pgctl; /* NULL on a witness */
+    struct publish *publish;
+    struct record_peer peers[MEMBERS_MAX];
+    Snapshot replica; /* the record as libraft has applied it; the core may be a few events behind */
+
+    uv_prepare_t before_poll;
+    uv_check_t after_poll;
+    uv_timer_t wake;
+    uv_timer_t watchdog;
+    uv_timer_t found_again;
+    uv_signal_t signals[4];
+
+    uint64_t cluster_id; /* while the first command is being proposed */
+    uint64_t raft_ids[MEMBERS_MAX];
+    struct {
+        uint64_t serial; /* 0 = free */
+        face_answer_callback *answer;
+        void *context;
+    } answers[ANSWERS_MAX];
+    uint64_t next_serial;
+    struct upkeep upkeep;
+    nsec upkeep_at;
+    nsec started_at;
+    nsec stopping_since;
+    bool ending;
+    bool keep; /* leave PostgreSQL to its guard */
+    int exit_status;
+    unsigned closing; /* parts that have not yet closed */
+};
+
+/* ---- daemon.c ---- */
+/* Runs until told to end; takes over `config` (malloc'ed). Returns the exit status. */
+int daemon_run(struct config *config);
+void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *why);
+/* ---- driver.c: action -> hand ---- */
+void driver_run(struct daemon *daemon, const struct actions *actions);
+/* ---- hands.c: what comes back, as events ---- */
+extern const struct record_callbacks daemon_record_callbacks;
+extern const struct pgctl_callbacks daemon_pgctl_callbacks;
+extern const struct publish_callbacks daemon_publish_callbacks;
+/* ---- face.c ---- */
+void face_fill(void *user, struct face *ret_face);
+void face_status_line(const struct daemon *daemon, char *buffer, size_t size);
+/* ---- upkeep.c ---- */
+void upkeep_refresh(struct daemon *daemon);

@@ -1,0 +1,103 @@
+/* One line an action: no decision is made here. */
+#include <string.h>
+
+#include "base/log.h"
+#include "daemon/daemon.h"
+
+#define PROPOSE_DEADLINE_MS 2000
+
+struct proposal {
+    struct daemon *daemon;
+    enum proposer proposer;
+};
+
+/* Two proposals are under way at most, so their places are fixed. */
+static struct proposal proposals[2];
+
+static void proposed(void *user, enum record_outcome outcome, uint64_t index, const char *why) {
+    struct proposal *proposal = user;
+    (void)index;
+    (void)why;
+    struct inbox_item *item = inbox_add(&proposal->daemon->inbox, EVENT_PROPOSED);
+    item->event.proposed.proposer = proposal->proposer;
+    item->event.proposed.committed = outcome == RECORD_COMMITTED;
+}
+
+static void run_propose(struct daemon *daemon, const struct action *action) {
+    uint8_t bytes[COMMAND_BYTES_MAX];
+    struct proposal *proposal = &proposals[action->propose.proposer];
+    *proposal = (struct proposal){daemon, action->propose.proposer};
+    size_t length = command_encode(&action->propose.command, bytes, sizeof bytes);
+    record_propose(daemon->record, bytes, length, PROPOSE_DEADLINE_MS, proposed, proposal);
+}
+
+static void run_send(struct daemon *daemon, const struct action *action) {
+    uint8_t bytes[Message_size];
+    size_t length = message_encode(&action->send.message, bytes, sizeof bytes);
+    const Topology *topology = &daemon->core.topology;
+    for (unsigned i = 0; i < topology->members_count; i++) {
+        const Member *member = &topology->members[i];
+        if (action->send.to == 0 ? member->id != daemon->core.self : member->id == action->send.to)
+            record_send(daemon->record, member->name, bytes, length);
+    }
+}
+
+static void run_answer(struct daemon *daemon, const struct action *action) {
+    for (unsigned i = 0; i < ANSWERS_MAX; i++) {
+        if (daemon->answers[i].serial != action->answer.serial)
+            continue;
+        struct face_answer answer = {.http_status = action->answer.http_status};
+        memcpy(answer.text, action->answer.text, sizeof answer.text);
+        daemon->answers[i].serial = 0;
+        daemon->answers[i].answer(daemon->answers[i].context, &answer);
+    }
+}
+
+static void run_operate(struct daemon *daemon, const struct action *action) {
+    if (daemon->pgctl != NULL)
+        pgctl_operate(daemon->pgctl, &action->operation);
+}
+
+static void run_arm(struct daemon *daemon, const struct action *action) {
+    if (daemon->pgctl != NULL && !pgctl_arm(daemon->pgctl, action->arm.epoch, action->arm.deadline))
+        log_warning("the guard did not take the lease of epoch %u", action->arm.epoch);
+}
+
+static void run_yield(struct daemon *daemon, const struct action *action) {
+    const Member *to = topology_member(&daemon->core.topology, action->yield.to);
+    record_step_aside(daemon->record, to != NULL ? to->name : NULL);
+}
+
+static void run(struct daemon *daemon, const struct action *action) {
+    switch (action->kind) {
+    case ACTION_PROPOSE:
+        run_propose(daemon, action);
+        break;
+    case ACTION_SEND:
+        run_send(daemon, action);
+        break;
+    case ACTION_ARM:
+        run_arm(daemon, action);
+        break;
+    case ACTION_OPERATE:
+        run_operate(daemon, action);
+        break;
+    case ACTION_ANSWER:
+        run_answer(daemon, action);
+        break;
+    case ACTION_YIELD:
+        run_yield(daemon, action);
+        break;
+    case ACTION_LOG:
+        log_line(action->log.warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "%s", action->log.text);
+        break;
+    case ACTION_EXIT:
+        daemon_end(daemon, action->exit.failed, action->exit.failed, action->exit.why);
+        break;
+    }
+}
+
+void driver_run(struct daemon *daemon, const struct actions *actions) {
+    for (unsigned i = 0; i < actions->count && !daemon->ending; i++)
+        run(daemon, &actions->list[i]);
+}

@@ -1,0 +1,188 @@
+/* What comes back from the record, the hands and the faces, as events in the inbox. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/panic.h"
+#include "daemon/daemon.h"
+
+/* ---- the record ---- */
+
+static void on_apply(void *user, uint64_t index, const uint8_t *bytes, size_t length) {
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_APPLIED);
+    struct error error;
+    if (command_decode(&item->command, bytes, length, &error) != OK) {
+        /* Every member of this version stops here, and one that understands it goes on. */
+        log_error("record %llu: %s", (unsigned long long)index, error.text);
+        daemon_end(daemon, true, 1, "it cannot read the record");
+        item->command = (Command)Command_init_zero;
+    }
+    item->event.applied.index = index;
+    item->event.applied.command = &item->command;
+    struct error why;
+    (void)record_apply(&daemon->replica.topology, &daemon->replica.history, index, &item->command, &why);
+}
+
+static size_t on_snapshot(void *user, uint8_t *buffer, size_t size) {
+    struct daemon *daemon = user;
+    daemon->replica.version = SNAPSHOT_VERSION;
+    return snapshot_encode(&daemon->replica, buffer, size);
+}
+
+static status on_restore(void *user, const uint8_t *bytes, size_t length, struct error *error) {
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_RESTORED);
+    if (snapshot_decode(&item->snapshot, bytes, length, error) != OK) {
+        item->event.kind = EVENT_TICK;
+        return FAILED;
+    }
+    daemon->replica = item->snapshot;
+    item->event.restored.snapshot = &item->snapshot;
+    return OK;
+}
+
+static void on_role(void *user, enum record_role role, uint64_t term, const char *leader) {
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_ROLE);
+    item->event.role.leader = role == RECORD_LEADER;
+    item->event.role.term = term;
+    if (role == RECORD_LEADER)
+        log_info("leads the record in term %llu", (unsigned long long)term);
+    else if (leader != NULL)
+        log_info("follows %s in term %llu", leader, (unsigned long long)term);
+}
+
+static void found_proposed(void *user, enum record_outcome outcome, uint64_t index, const char *why);
+
+static void propose_founding(struct daemon *daemon) {
+    Command *command = &(Command){.version = COMMAND_VERSION, .wall_ms = time_wall_ms()};
+    const struct config *config = daemon->config;
+    command->which_body = Command_found_tag;
+    Found *found = &command->body.found;
+    found->cluster_id = daemon->cluster_id;
+    snprintf(found->cluster_name, sizeof found->cluster_name, "%s", config->cluster);
+    found->settings = (Settings){.durability = (Durability)config->durability,
+                                 .lease_ms = config->lease_ms,
+                                 .max_loss_bytes = config->max_loss_bytes};
+    found->members_count = (pb_size_t)config->members_count;
+    for (unsigned i = 0; i < config->members_count; i++) {
+        const struct config_member *from = &config->members[i];
+        Member *member = &found->members[i];
+        member->id = i + 1;
+        snprintf(member->name, sizeof member->name, "%s", from->name);
+        member->raft_id = daemon->raft_ids[i];
+        snprintf(member->peer_host, sizeof member->peer_host, "%s", from->peer_host);
+        member->peer_port = from->peer_port;
+        snprintf(member->postgres_host, sizeof member->postgres_host, "%s", from->postgres_host);
+        member->postgres_port = from->postgres_port;
+        member->witness = from->witness;
+        member->priority = from->priority;
+    }
+    snprintf(command->reason, sizeof command->reason, "cluster %s was founded with %u members", config->cluster,
+             config->members_count);
+    uint8_t bytes[COMMAND_BYTES_MAX];
+    size_t length = command_encode(command, bytes, sizeof bytes);
+    record_propose(daemon->record, bytes, length, 5000, found_proposed, daemon);
+}
+
+static void found_again(uv_timer_t *timer) { propose_founding(timer->data); }
+
+static void found_proposed(void *user, enum record_outcome outcome, uint64_t index, const char *why) {
+    struct daemon *daemon = user;
+    (void)index;
+    if (outcome == RECORD_COMMITTED || daemon->replica.topology.cluster_id != 0)
+        return;
+    log_warning("the founding command was not committed yet: %s", why != NULL ? why : "unknown");
+    uv_timer_start(&daemon->found_again, found_again, 200, 0);
+}
+
+static void on_found(void *user, uint64_t cluster_id, const uint64_t *raft_ids) {
+    struct daemon *daemon = user;
+    daemon->cluster_id = cluster_id;
+    memcpy(daemon->raft_ids, raft_ids, sizeof *raft_ids * daemon->config->members_count);
+    propose_founding(daemon);
+}
+
+static void on_message(void *user, const char *from, const uint8_t *bytes, size_t length) {
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_MESSAGE);
+    struct error error;
+    snprintf(item->name, sizeof item->name, "%s", from);
+    item->event.message.from = item->name;
+    item->event.message.message = &item->message;
+    if (message_decode(&item->message, bytes, length, &error) != OK) {
+        log_warning("from %s: %s", from, error.text);
+        item->event.kind = EVENT_TICK;
+    }
+}
+
+static void on_peer(void *user, const char *name, bool up, const char *why) {
+    (void)user;
+    if (up)
+        log_info("connected to %s", name);
+    else
+        log_warning("not connected to %s: %s", name, why != NULL ? why : "connection lost");
+}
+
+static void on_notice(void *user, const char *text) {
+    (void)user;
+    log_notice("%s", text);
+}
+
+static void on_fatal(void *user, const char *why) { daemon_end(user, true, 1, why); }
+
+const struct record_callbacks daemon_record_callbacks = {
+    .apply = on_apply,
+    .snapshot = on_snapshot,
+    .restore = on_restore,
+    .role = on_role,
+    .found = on_found,
+    .message = on_message,
+    .peer = on_peer,
+    .notice = on_notice,
+    .fatal = on_fatal,
+};
+
+/* ---- PostgreSQL ---- */
+
+static void on_facts(void *user, const struct facts *facts) {
+    struct inbox_item *item = inbox_add(&((struct daemon *)user)->inbox, EVENT_FACTS);
+    item->facts = *facts;
+    item->event.facts = &item->facts;
+}
+
+static void on_done(void *user, const struct operation_result *result) {
+    struct inbox_item *item = inbox_add(&((struct daemon *)user)->inbox, EVENT_RESULT);
+    item->result = *result;
+    item->event.result = &item->result;
+}
+
+static void on_progress(void *user, uint64_t serial, const char *text) {
+    core_progress(&((struct daemon *)user)->core, serial, text);
+}
+
+const struct pgctl_callbacks daemon_pgctl_callbacks = {
+    .facts = on_facts, .done = on_done, .progress = on_progress, .notice = on_notice};
+
+/* ---- operators ---- */
+
+static void on_request(void *user, const struct face_request *request, face_answer_callback *answer, void *context) {
+    struct daemon *daemon = user;
+    for (unsigned i = 0; i < ANSWERS_MAX; i++) {
+        if (daemon->answers[i].serial != 0)
+            continue;
+        daemon->answers[i].serial = ++daemon->next_serial;
+        daemon->answers[i].answer = answer;
+        daemon->answers[i].context = context;
+        struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_REQUEST);
+        item->event.request.kind = REQUEST_KIND_SWITCHOVER;
+        item->event.request.serial = daemon->next_serial;
+        snprintf(item->event.request.to, sizeof item->event.request.to, "%s", request->to);
+        return;
+    }
+    answer(context, &(struct face_answer){.http_status = 503, .text = "too many requests wait already"});
+}
+
+const struct publish_callbacks daemon_publish_callbacks = {
+    .face = face_fill, .request = on_request, .notice = on_notice};

@@ -1,0 +1,26 @@
+/* Callbacks append, the loop drains: nothing re-enters. Each item owns what its event points at. */
+#pragma once
+#include "orchestrator/event.h"
+
+struct inbox_item {
+    struct inbox_item *next;
+    struct event event;
+    union {
+        Command command;
+        Snapshot snapshot;
+        Message message;
+        struct facts facts;
+        struct operation_result result;
+    };
+    char name[NAME_MAX_LENGTH + 1];
+};
+
+struct inbox {
+    struct inbox_item *first, **last;
+};
+
+void inbox_init(struct inbox *inbox);
+/* A new item at the end, stamped with the time. */
+struct inbox_item *inbox_add(struct inbox *inbox, enum event_kind kind);
+/* The oldest item, the caller's to free; NULL if there is none. */
+struct inbox_item *inbox_take(struct inbox *inbox);
