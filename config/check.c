@@ -30,14 +30,16 @@ static bool own_member_known(const struct loader *loader) {
 
 /* ---- defaults ---- */
 
-/* The default with the words replaced that stand for another setting's value. */
-static void standard_text(const struct loader *loader, const struct setting *setting, char *text, size_t size) {
+/* The default with the words replaced that stand for another setting's value; false if that is not known. */
+static bool standard_text(struct loader *loader, const struct setting *setting, char *text, size_t size) {
     const char *standard = setting->standard;
     size_t ours = strlen(STANDARD_OURS);
-    if (strncmp(standard, STANDARD_OURS, ours) == 0)
+    bool in_ours = strncmp(standard, STANDARD_OURS, ours) == 0;
+    if (in_ours)
         snprintf(text, size, "%s%s", loader->config->data_directory, standard + ours);
     else
         snprintf(text, size, "%s", standard);
+    return !in_ours || !given_path(loader, "data_directory")->bad;
 }
 
 /* Left empty for a witness, and where programs are not looked for. */
@@ -61,8 +63,8 @@ static void set_standard(struct loader *loader, const struct setting *setting, u
         find_programs(loader);
         return;
     }
-    standard_text(loader, setting, text, sizeof text);
-    require(setting->type->parse(setting, text, setting_base(setting, loader->config, member), &error) == OK);
+    if (standard_text(loader, setting, text, sizeof text))
+        require(setting->type->parse(setting, text, setting_base(setting, loader->config, member), &error) == OK);
 }
 
 static bool is_needed(struct loader *loader, const struct setting *setting, unsigned member) {

@@ -1,4 +1,5 @@
 /* The settings that are lists: PostgreSQL's parameters, and lines of pg_hba.conf. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static bool is_parameter_name(const char *name) {
 
 static bool is_one_line(const char *text) {
     for (; *text != '\0'; text++)
-        if ((unsigned char)*text < ' ' || *text == 127)
+        if (iscntrl((unsigned char)*text) && *text != '\t')
             return false;
     return true;
 }

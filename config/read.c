@@ -15,6 +15,7 @@ static const struct hint {
 } hints[] = {
     {"found character that cannot start any token", "indent with spaces, not tabs, and quote values that begin with a "
                                                     "special character"},
+    {"found a tab character that violates indentation", "indent with spaces"},
     {"did not find expected alphabetic or numeric character", "quote a value that begins with * or &"},
     {"mapping values are not allowed in this context", "write one \"key: value\" on a line, and quote values that "
                                                        "contain \": \""},
@@ -94,14 +95,14 @@ struct given *given(struct loader *loader, const struct setting *setting, unsign
 /* ---- keys ---- */
 
 static void complain_unknown(struct loader *loader, const yaml_node_t *key, const char *prefix, const char *text) {
-    char found[QUOTED_MAX], nearest[KEY_TEXT_MAX], names[384];
+    char found[QUOTED_MAX], nearest[2 * KEY_TEXT_MAX], names[384];
     struct place place = place_of_mark(key->start_mark);
     if (strcasestr(text, "password") != NULL) {
         complain(loader, place,
                  "passwords do not belong into this file: put it into one of its own, of mode 0600, and "
                  "name that with \"replication: {password_file: /etc/ttorch/replication.password}\"");
-    } else if (setting_nearest(prefix, text, nearest, sizeof nearest) != NULL) {
-        complain(loader, place, "unknown setting %s: did you mean \"%s\"?", quoted(text, found), nearest);
+    } else if (setting_nearest(prefix, text, nearest, sizeof nearest)) {
+        complain(loader, place, "unknown setting %s: did you mean %s?", quoted(text, found), nearest);
     } else {
         setting_names(prefix, names, sizeof names);
         complain(loader, place, "unknown setting %s: write one of %s", quoted(text, found), names);
@@ -254,26 +255,33 @@ static void read_members(struct loader *loader, const yaml_node_t *node) {
 
 /* ---- the whole ---- */
 
+static bool read_root(struct loader *loader, yaml_parser_t *parser) {
+    const yaml_node_t *root = yaml_document_get_root_node(&loader->document);
+    if (root == NULL || node_is_empty(root)) {
+        complain(loader, (struct place){1, 1}, "the file is empty: see docs/CONFIGURATION.md for one to begin with");
+        return false;
+    }
+    unsigned before = loader->complaints_count;
+    bool usable = section_entries(loader, root, "the file") > 0 || loader->complaints_count == before;
+    if (usable)
+        read_section(loader, root, "the file", "", 0);
+    complain_more_documents(loader, parser);
+    return usable;
+}
+
 bool read_document(struct loader *loader, const char *bytes, size_t length) {
     yaml_parser_t parser;
+    bool usable = false;
     if (!yaml_parser_initialize(&parser)) {
         complain(loader, (struct place){1, 1}, "out of memory");
         return false;
     }
     yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, length);
-    bool loaded = yaml_parser_load(&parser, &loader->document);
-    const yaml_node_t *root = loaded ? yaml_document_get_root_node(&loader->document) : NULL;
-    bool section = root != NULL && root->type == YAML_MAPPING_NODE;
-    if (!loaded)
-        complain_syntax(loader, &parser);
-    else if (root == NULL)
-        complain(loader, (struct place){1, 1}, "the file is empty: see docs/CONFIGURATION.md for one to begin with");
-    else {
-        read_section(loader, root, "the file", "", 0);
-        complain_more_documents(loader, &parser);
-    }
-    if (loaded)
+    if (yaml_parser_load(&parser, &loader->document)) {
+        usable = read_root(loader, &parser);
         yaml_document_delete(&loader->document);
+    } else
+        complain_syntax(loader, &parser);
     yaml_parser_delete(&parser);
-    return section;
+    return usable;
 }

@@ -169,26 +169,36 @@ static const char *same_name_elsewhere(const char *key) {
     return NULL;
 }
 
-const char *setting_nearest(const char *prefix, const char *key, char *buffer, size_t size) {
-    const char *elsewhere = setting_find(key) != NULL ? key : same_name_elsewhere(key);
-    size_t near = strlen(key) / 3 > 2 ? strlen(key) / 3 : 2;
-    char candidate[KEY_TEXT_MAX], best[KEY_TEXT_MAX] = "";
-    for (unsigned i = 0; i < settings_count && elsewhere == NULL; i++) {
+/* The key of `prefix`'s section that is nearest to `key`, into `best`; false if none is near. */
+static bool nearest_in_section(const char *prefix, const char *key, char best[KEY_TEXT_MAX]) {
+    size_t near = strlen(key) / 3 > 2 ? strlen(key) / 3 + 1 : 3; /* must be less */
+    char candidate[KEY_TEXT_MAX];
+    best[0] = '\0';
+    for (unsigned i = 0; i < settings_count; i++) {
         if (!key_in_section(i, prefix, candidate))
             continue;
         unsigned distance = edit_distance(key, candidate);
-        if (distance > near || distance >= strlen(candidate) || (best[0] != '\0' && distance == near))
+        if (distance >= near || distance >= strlen(candidate))
             continue;
         near = distance;
-        memcpy(best, candidate, sizeof best);
+        memcpy(best, candidate, KEY_TEXT_MAX);
     }
-    if (elsewhere == NULL && best[0] == '\0')
-        return NULL;
-    if (elsewhere != NULL)
-        snprintf(buffer, size, "%s", elsewhere);
+    return best[0] != '\0';
+}
+
+bool setting_nearest(const char *prefix, const char *key, char *buffer, size_t size) {
+    char best[KEY_TEXT_MAX];
+    const char *elsewhere = setting_find(key) != NULL ? key : same_name_elsewhere(key);
+    const char *dot = elsewhere != NULL ? strrchr(elsewhere, '.') : NULL;
+    if (dot != NULL)
+        snprintf(buffer, size, "\"%s\" in the section \"%.*s\"", dot + 1, (int)(dot - elsewhere), elsewhere);
+    else if (elsewhere != NULL)
+        snprintf(buffer, size, "\"%s\" at the top level", elsewhere);
+    else if (nearest_in_section(prefix, key, best))
+        snprintf(buffer, size, "\"%s\"", best);
     else
-        snprintf(buffer, size, "%s", best);
-    return buffer;
+        return false;
+    return true;
 }
 
 /* ---- comparison ---- */

@@ -51,9 +51,9 @@ extern const unsigned settings_count;
 const struct setting *setting_find(const char *path); /* NULL if there is none */
 bool setting_is_section(const char *path);
 bool setting_of_members(const struct setting *setting);
-/* What somebody who wrote `key` in the section `prefix` ("" or "probe.") most likely meant, as a full path; NULL if
- * nothing is near. */
-const char *setting_nearest(const char *prefix, const char *key, char *buffer, size_t size);
+/* What somebody who wrote `key` in the section `prefix` ("" or "probe.") most likely meant: the same name elsewhere, or
+ * the nearest here, as words that follow "did you mean". False if nothing is near. */
+bool setting_nearest(const char *prefix, const char *key, char *buffer, size_t size);
 /* Names of what may stand in a section: "interval, timeout". */
 void setting_names(const char *prefix, char *buffer, size_t size);
 /* "members.*.peer" -> "members.m1.peer". */
