@@ -16,28 +16,45 @@
 #define PATH_LENGTH_MAX 32    /* "/proc/4194304/stat" */
 #define DESCENDANTS_MAX 16384 /* of one look; what does not fit becomes our own child, and is seen by the next look */
 #define VANISH_POLL_MS  20
+#define REAP_MS         300 /* most parents reap at once */
+#define REAP_POLL_MS    5   /* of which nothing tells */
 
 /* ---- one process ---- */
 
-/* The parent of a living process; 0 if there is none, or only a zombie is left. */
-static pid_t process_parent(pid_t pid) {
+struct process {
+    char state; /* 'Z' = dead, not reaped by its parent */
+    pid_t parent;
+};
+
+static status process_look(struct process *ret_process, pid_t pid) {
     char path[PATH_LENGTH_MAX], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
+        return FAILED;
     ssize_t length = read(fd, text, sizeof text - 1);
     close(fd);
     if (length <= 0)
-        return 0;
+        return FAILED;
     text[length] = '\0';
     /* "pid (name) state parent ...", where the name may hold anything, parentheses too */
     const char *after_name = strrchr(text, ')');
-    char state;
-    int parent;
-    if (after_name == NULL || sscanf(after_name, ") %c %d", &state, &parent) != 2 || state == 'Z' || state == 'X')
-        return 0;
-    return parent;
+    struct process found;
+    if (after_name == NULL || sscanf(after_name, ") %c %d", &found.state, &found.parent) != 2)
+        return FAILED;
+    *ret_process = found;
+    return OK;
+}
+
+/* The parent of a living process; 0 if there is none, or it is dead. */
+static pid_t process_parent(pid_t pid) {
+    struct process process;
+    return process_look(&process, pid) == OK && process.state != 'Z' && process.state != 'X' ? process.parent : 0;
+}
+
+static bool is_zombie(pid_t pid) {
+    struct process process;
+    return pid > 0 && process_look(&process, pid) == OK && process.state == 'Z';
 }
 
 /* A pidfd is opened before the second look: if the number was given to a stranger meanwhile, that look shows it, and
@@ -117,6 +134,53 @@ void descendants_kill(pid_t postmaster) {
     processes_visit(descendant_visit, &found);
 }
 
+/* ---- lock files ---- */
+
+struct lock_file {
+    pid_t pid; /* 0 if there is none */
+    int port;
+    char socket_directory[1024]; /* empty if it listens on no unix socket */
+};
+
+/* postmaster.pid: pid, data directory, start time, port, first socket directory; that of a socket begins with the pid.
+ */
+static struct lock_file lock_file_read(const char *path) {
+    struct lock_file lock = {0};
+    char text[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return lock;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    int found = sscanf(text, "%d\n%*[^\n]\n%*d\n%d\n%1023[^\n]", &lock.pid, &lock.port, lock.socket_directory);
+    if (found < 3)
+        lock.socket_directory[0] = '\0';
+    return lock;
+}
+
+static void lock_file_remove(const char *path, pid_t pid) {
+    if (lock_file_read(path).pid == pid)
+        unlink(path);
+}
+
+/* PostgreSQL does not start while the process that a lock file names exists, and for it a dead one that nobody has
+ * reaped does. Some reap late (our own PID 1 in a container, never). */
+static void lock_files_clear(const char *data_directory) {
+    char path[4096], socket_path[4096];
+    snprintf(path, sizeof path, "%s/postmaster.pid", data_directory);
+    struct lock_file lock = lock_file_read(path);
+    nsec until = time_now() + msec(REAP_MS);
+    while (is_zombie(lock.pid) && time_now() < until)
+        poll(NULL, 0, REAP_POLL_MS);
+    if (!is_zombie(lock.pid))
+        return;
+    snprintf(socket_path, sizeof socket_path, "%s/.s.PGSQL.%d.lock", lock.socket_directory, lock.port);
+    if (lock.socket_directory[0] != '\0')
+        lock_file_remove(socket_path, lock.pid);
+    lock_file_remove(path, lock.pid);
+}
+
 /* ---- left-overs ---- */
 
 struct leftovers {
@@ -181,5 +245,6 @@ status leftovers_kill(const char *data_directory, nsec deadline, struct error *e
     if (left.count > 0)
         return error_set(error, "%u processes of an earlier PostgreSQL in %s do not go away, though killed", left.count,
                          data_directory);
+    lock_files_clear(data_directory);
     return OK;
 }

@@ -10,6 +10,6 @@
 void descendants_kill(pid_t postmaster);
 
 /* SIGKILL to every process that an earlier postmaster on `data_directory` left behind, and waits until none is left:
- * those of our user whose program is called postgres and whose working directory is the data directory. FAILED when
- * some are still there at `deadline`. */
+ * those of our user whose program is called postgres and whose working directory is the data directory. Then nothing is
+ * in the way of a new postmaster. FAILED when some are still there at `deadline`. */
 status leftovers_kill(const char *data_directory, nsec deadline, struct error *error) must_check;
