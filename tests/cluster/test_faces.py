@@ -48,34 +48,32 @@ def test_without_quorum_old_news_are_not_repeated(make_cluster):
 def test_status(trio):
     """The same from every member, for people and for programs."""
     for member in trio.members:
-        text = member.ttorch("status")
-        for other in trio.members:
-            row = next(line for line in text.splitlines() if re.search(rf"\b{other}\b.*\b(primary|standby)\b", line))
-            assert ("primary" in row) == (other is trio.primary())
+        rows = dict(re.findall(r"^\s*(m\d)\s+(primary|standby)\s", member.ttorch("status"), re.MULTILINE))
+        assert rows == {m.name: "primary" if m is trio.primary() else "standby" for m in trio.members}
         status = json.loads(member.ttorch("status", "--json"))
         assert status["primary"] == trio.primary().name
-        assert {row["name"]: row["duty"] for row in status["members"]} == {
-            m.name: "primary" if m is trio.primary() else "standby" for m in trio.members}
+        assert {row["name"]: row["duty"] for row in status["members"]} == rows
 
 
 def test_history(trio):
-    text = trio["m1"].ttorch("history")
-    for kind in ("founded", "assigned", "opened"):
-        assert kind in text
-    entries = trio["m1"].get("/v1/history")["history"]
+    entries = json.loads(trio["m1"].ttorch("history", "--json"))["history"]
     assert [entry["index"] for entry in entries] == sorted(entry["index"] for entry in entries)
     epochs = [entry["epoch"] for entry in entries if entry["kind"] == "opened"]
     assert epochs == sorted(set(epochs)), "each epoch is opened once"
+    assert epochs[-1] == trio.epoch()
+    assert re.search(rf"\b{trio.epoch()}\s+opened\s+{trio.primary()}\b", trio["m2"].ttorch("history"))
 
 
 def test_dsn(trio):
-    """What it prints leads a client to the primary."""
-    dsn = trio["m1"].ttorch("dsn").strip()
-    connection = psycopg2.connect(dsn, user="postgres", dbname="postgres", connect_timeout=5)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_is_in_recovery(), inet_server_port()")
-        assert cursor.fetchone() == (False, trio.primary().port)
-    connection.close()
+    """What it prints leads a client to the primary, or to a standby for reading."""
+    for options, port in (((), trio.primary().port), (("--read",), None)):
+        dsn = trio["m1"].ttorch("dsn", "--database", "postgres", "--user", "postgres", *options).strip()
+        connection = psycopg2.connect(dsn)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_is_in_recovery(), inet_server_port()")
+            reading, where = cursor.fetchone()
+        connection.close()
+        assert (where == port and not reading) if port else reading
 
 
 def test_unknown_resource(trio):
