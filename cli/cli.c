@@ -31,7 +31,7 @@ static status socket_of_config(const char *file, struct client *ret_client) {
     struct config *config = calloc(1, sizeof *config);
     if (config == NULL)
         return error_set(NULL, "out of memory");
-    status result = config_load(config, file, complain, NULL);
+    status result = config_load_for_client(config, file, complain, NULL);
     if (result == OK)
         config_socket_path(config, ret_client->socket_path, sizeof ret_client->socket_path);
     else

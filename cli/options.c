@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/config.h"
+
 #define OPTIONS_MAX 16
 #define WORD_MAX    31
 
@@ -37,7 +39,7 @@ static unsigned distance(const char *a, const char *b) {
 
 const char *nearest_name(const char *word, const char *const *names) {
     const char *nearest = NULL;
-    unsigned nearest_distance = (unsigned)strlen(word) / 2 + 1;
+    unsigned nearest_distance = (unsigned)strlen(word) / 3 + 2; /* two letters swapped are two mistakes */
     for (; *names != NULL; names++) {
         bool begins = strlen(word) >= 2 && strncmp(*names, word, strlen(word)) == 0;
         unsigned d = begins ? 1 : distance(word, *names);
@@ -160,7 +162,7 @@ static void print_help(const struct verb *verb, const struct option_row *rows, u
     if (own > 0)
         printf("\nOptions\n");
     print_rows(rows, own);
-    printf("\nWhich daemon to ask (default: the one of " /* as config.h */ "/etc/ttorch/ttorch.yaml)\n");
+    printf("\nWhich daemon to ask (default: the one of " CONFIG_DEFAULT_FILE ")\n");
     print_rows(rows + own, count - own);
     printf("\nExit codes: 0 done, 1 it could not be done, 2 wrong command line\n");
 }

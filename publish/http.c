@@ -30,6 +30,7 @@ struct http_server {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     uv_timer_t timer;
+    bool resumed; /* since libmicrohttpd last ran: it must run again */
     bool local;
     http_handler *handler;
     void *user;
@@ -71,14 +72,20 @@ static void exchange_free_if_done(struct http_private *private) {
     free(private);
 }
 
+static void on_timer(uv_timer_t *timer);
+
 static void exchange_answer(struct http_private *private, unsigned http_status, char *text, const char *allow) {
     bool suspended = private->state == EXCHANGE_WAITING;
     private->state = EXCHANGE_ANSWERED;
     private->http_status = http_status;
     private->text = text;
     private->allow = allow;
-    if (suspended)
-        MHD_resume_connection(private->connection);
+    if (!suspended)
+        return;
+    /* Without threads of its own libmicrohttpd does not wake up for this by itself. */
+    MHD_resume_connection(private->connection);
+    private->server->resumed = true;
+    uv_timer_start(&private->server->timer, on_timer, 0, 0);
 }
 
 void http_answer(struct http_exchange *exchange, unsigned http_status, char *text, const char *allow) {
@@ -177,10 +184,11 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 /* ---- on the loop ---- */
 
-static void on_timer(uv_timer_t *timer);
-
 static void server_run(struct http_server *server) {
-    MHD_run(server->daemon);
+    do {
+        server->resumed = false;
+        MHD_run(server->daemon);
+    } while (server->resumed);
     unsigned long long timeout_ms;
     if (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES)
         uv_timer_start(&server->timer, on_timer, timeout_ms, 0);

@@ -10,7 +10,7 @@
 #define HTTP_BODY_MAX            4096  /* the largest request we know has some 100 bytes */
 #define HTTP_CONNECTION_BYTES    16384 /* read and write buffer of one connection; answers are kept apart */
 #define HTTP_CONNECTIONS_MAX     128   /* on each socket; more wait in the backlog */
-#define HTTP_SILENCE_MAX_SECONDS 10u
+#define HTTP_SILENCE_MAX_SECONDS 5u
 
 struct http_server;
 
