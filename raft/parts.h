@@ -1,0 +1,254 @@
+/* What the files of this folder share. One struct record; each file owns one of its members and offers a few functions
+ * to the others:
+ *
+ *   record.c      open, close, the deferred turn and the tick
+ *   engine.c      libraft: its life, its storage watched for failures, its roles, the applied commands
+ *   transport.c   libraft's streams over our connections
+ *   connection.c  TCP: listening, dialling, hello, frames
+ *   peers.c       the message connections
+ *   founding.c    from fresh directories to one cluster
+ *   propose.c     proposals, ours and forwarded ones
+ *
+ * Calls of the contract that change something are deferred to the next turn of the loop, because the caller may be
+ * inside one of its callbacks, and that inside libraft. */
+#pragma once
+#include <raft.h>
+#include <raft/uv.h>
+#include <stdatomic.h>
+
+#include "peer.pb.h"
+#include "raft/frame.h"
+#include "raft/identity.h"
+#include "raft/record.h"
+#include "raft/resolve.h"
+
+#define PEER_PROTOCOL     1
+#define CLUSTER_NAME_MAX  63
+#define HELLO_BYTES_MAX   2048 /* largest frame before the hello has been accepted */
+#define SEND_BACKLOG_MAX  1048576
+#define CONNECTIONS_MAX   (8 * MEMBERS_MAX) /* accepted ones */
+#define STRANGERS_MAX     16                /* accepted, hello not yet seen */
+#define GREETING_MAX      (1 * NSEC_PER_SEC)
+#define RECONNECT_AFTER   msec(100)
+#define RECONNECT_REFUSED msec(1000)
+#define USER_TIMEOUT_MS   500
+#define WHY_MAX           1536
+#define DISK_STALL_MAX    (5 * NSEC_PER_SEC)
+#define PROPOSALS_MAX     1024
+
+_Static_assert(sizeof(((PeerPropose *)0)->command.bytes) == COMMAND_BYTES_MAX, "peer.options: command");
+_Static_assert(sizeof(((PeerHello *)0)->member) == NAME_MAX_LENGTH + 1, "peer.options: member");
+
+struct peer;
+
+/* ---- connection.c ---------------------------------------------------------------------------------------------- */
+
+/*   dial:    CONNECTING -> GREETING -> OPEN -> CLOSING
+ *   accept:                GREETING -> OPEN -> CLOSING                                                              */
+enum connection_state { CONNECTION_CONNECTING, CONNECTION_GREETING, CONNECTION_OPEN, CONNECTION_CLOSING };
+
+struct connection {
+    struct connection *next;
+    struct record *record;
+    struct peer *peer; /* NULL until an accepted connection has said hello */
+    enum connection_state state;
+    PeerHello_Kind kind;
+    bool outbound;
+    bool refusing;   /* closes once its last frame is written */
+    PeerHello hello; /* the other side's, once OPEN */
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    nsec deadline; /* of CONNECTING, GREETING and of a refusal */
+    nsec heard_at, sent_at;
+    uint8_t *input;
+    size_t input_used, input_size;
+    unsigned handles; /* not yet closed */
+    char name[96];    /* for people */
+
+    /* RAFT only: our end of the pair whose other end is libraft's. */
+    uv_pipe_t pipe;
+    bool piped;
+    struct raft_uv_connect *request; /* outbound: libraft waits for it */
+    raft_uv_connect_cb connected;
+};
+
+status connections_listen(struct record *record, struct error *error) must_check;
+/* NULL with a reason if it can't even be tried. */
+struct connection *connection_dial(struct record *record, struct peer *peer, PeerHello_Kind kind, struct error *error);
+void connection_close(struct connection *connection, const char *why);
+void connection_send(struct connection *connection, enum frame_type type, const uint8_t *payload, size_t length);
+void connection_send_message(struct connection *connection, enum frame_type type, const pb_msgdesc_t *fields,
+                             const void *message);
+/* Tells the other side why before it closes. */
+void connection_refuse(struct connection *connection, const char *why);
+size_t connection_backlog(const struct connection *connection);
+void connections_tick(struct record *record, nsec now);
+void connections_close(struct record *record);
+/* Copies and writes; closes the connection when that fails. */
+void stream_write(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length);
+
+/* ---- transport.c ----------------------------------------------------------------------------------------------- */
+
+void transport_init(struct record *record);
+/* A RAFT connection is OPEN, got bytes, or closes. */
+void transport_opened(struct connection *connection);
+status transport_input(struct connection *connection, struct error *error) must_check;
+void transport_closed(struct connection *connection);
+/* One of its two streams has less to write now. */
+void transport_drained(struct connection *connection);
+
+/* ---- peers.c --------------------------------------------------------------------------------------------------- */
+
+enum lines { LINES_UNKNOWN, LINES_AGREE, LINES_DIFFER };
+
+struct peer {
+    struct record_peer config;
+    unsigned index;
+    struct resolver resolver;
+    struct connection *messages; /* OPEN or on its way there */
+    bool up;                     /* as last told to the caller */
+    char why[WHY_MAX];           /* it is not up */
+    nsec retry_at;
+    /* From its hello; 0 if never seen. */
+    uint64_t raft_id, cluster_id;
+    uint32_t start_count;
+    nsec answered_at; /* an AppendEntries result of our term */
+    /* While founding. */
+    enum lines lines;
+    bool *lines_seen; /* of ours */
+    unsigned lines_count;
+    char difference[WHY_MAX];
+};
+
+void peers_tick(struct record *record, nsec now);
+void peers_opened(struct connection *connection);
+void peers_closed(struct connection *connection, const char *why);
+status peers_frame(struct connection *connection, const struct frame *frame, struct error *error) must_check;
+void peer_report(struct record *record, struct peer *peer, bool up, const char *why);
+struct peer *peer_named(struct record *record, const char *name);
+/* Whether what another member says of itself fits; the reason is for both sides. */
+status peer_hello_check(struct record *record, struct peer *expected, const PeerHello *hello, struct peer **ret_peer,
+                        struct error *error) must_check;
+bool peer_reachable(const struct peer *peer);
+
+/* ---- founding.c ------------------------------------------------------------------------------------------------ */
+
+void founding_opened(struct record *record, struct peer *peer);
+status founding_frame(struct record *record, struct peer *peer, const struct frame *frame,
+                      struct error *error) must_check;
+void founding_tick(struct record *record);
+void founding_waiting(const struct record *record, char *ret_text, size_t size);
+
+/* ---- propose.c ------------------------------------------------------------------------------------------------- */
+
+struct proposal;
+void proposals_turn(struct record *record, nsec now); /* submit or forward what waits, and end what is due */
+status proposals_frame(struct record *record, struct peer *peer, const struct frame *frame,
+                       struct error *error) must_check;
+void proposals_disconnected(struct record *record, struct peer *peer);
+bool proposals_submitted(const struct record *record); /* some are in the log, not yet committed */
+void proposals_close(struct record *record);
+
+/* ---- engine.c -------------------------------------------------------------------------------------------------- */
+
+struct engine {
+    struct raft raft;
+    struct raft_io io; /* raft_uv's with some functions replaced */
+    struct raft_io uv; /* raft_uv's as it made them */
+    struct raft_fsm fsm;
+    struct raft_uv_transport transport;
+    struct raft_tracer tracer;
+    raft_uv_accept_cb accept;
+    raft_io_tick_cb tick;
+    raft_io_recv_cb receive;
+    bool inited, started;
+    bool starting;  /* within raft_start */
+    void *restored; /* a snapshot met there, for the next turn */
+    size_t restored_length;
+    /* roles */
+    enum record_role role;
+    raft_term term;
+    struct peer *leader;                /* NULL if unknown */
+    raft_term barrier_term, ready_term; /* a barrier of that term was issued, applied */
+    raft_index nudged;                  /* followers were told of commits up to here */
+    /* what is under way */
+    struct raft_change change;
+    struct raft_transfer transfer;
+    bool changing, transferring;
+    uint64_t commands_applied; /* in this life, and 1 for a snapshot */
+    unsigned snapshots_writing;
+    struct write *writes; /* to disk, under way */
+    nsec quorum_heard_at;
+    /* watchdog */
+    raft_index progress_index;
+    nsec progress_at;
+    bool stepped_aside;
+};
+
+/* Starts libraft on `<directory>/log`, bootstrapping it if we found. */
+status engine_open(struct record *record, struct error *error) must_check;
+void engine_poll(struct record *record); /* roles, and commits to tell */
+void engine_tick(struct record *record, nsec now);
+void engine_turn(struct record *record);
+void engine_close(struct record *record);
+bool engine_leads(const struct record *record); /* with an entry of its own term applied */
+const struct raft_server *engine_server(const struct record *record, const char *name);
+status engine_add_voter(struct record *record, struct peer *peer, struct error *error); /* one step of it */
+void engine_step_aside(struct record *record, const char *name);
+unsigned engine_voters(const struct record *record);
+
+/* ---- record.c -------------------------------------------------------------------------------------------------- */
+
+struct self_message {
+    struct self_message *next;
+    size_t length;
+    uint8_t bytes[];
+};
+
+struct record {
+    uv_loop_t *loop;
+    struct record_callbacks callbacks;
+    void *user;
+    char directory[PATH_MAX_LENGTH + 1];
+    char cluster_name[CLUSTER_NAME_MAX + 1];
+    struct peer peers[MEMBERS_MAX];
+    unsigned peers_count, self;
+    struct record_shared_line *shared;
+    unsigned shared_count;
+    unsigned heartbeat_ms, election_ms;
+    struct identity identity;
+    struct engine engine;
+    bool failed, closing, closed_engine;
+    void (*closed)(void *user);
+    void *closed_user;
+
+    uv_tcp_t listener;
+    struct connection *connections;
+    uv_timer_t timer;
+    uv_idle_t idle; /* runs while something is deferred */
+    uv_check_t check;
+    uv_prepare_t prepare;
+    uv_async_t async; /* a thread of libuv's pool saw a disk error */
+    unsigned handles; /* ours, not yet closed */
+    atomic_bool disk_failed;
+    char disk_error[256];
+
+    struct self_message *to_self, **to_self_end;
+    struct proposal *proposals, **proposals_end;
+    uint64_t proposals_next;
+    unsigned proposals_count;
+    bool aside_wanted;
+    char aside[NAME_MAX_LENGTH + 1];
+    bool found_called; /* in this term of leadership */
+
+    nsec noticed_at;
+    unsigned notices_dropped;
+};
+
+void record_defer(struct record *record); /* another turn is wanted */
+void record_fatal(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Rate limited. */
+void record_notice(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void record_handle_closed(uv_handle_t *handle);  /* for handles counted in record->handles, data = record */
+void record_closed_part(struct record *record);  /* something that closing waits for is gone */
+bool record_silent(const struct record *record); /* failed or closing: no callback any more */

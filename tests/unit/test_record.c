@@ -1,0 +1,730 @@
+/* Three records on one loop with real sockets and directories: founding, proposals, crashes, snapshots, garbage. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "raft/record.h"
+
+#define NODES    3
+#define DEADLINE (15 * NSEC_PER_SEC)
+
+/* What one member has seen. Its recorded state is the number of commands and a running hash of them. */
+struct node {
+    struct record *record;
+    struct record_config config;
+    char directory[128];
+    uint64_t count, hash, last_index;
+    uint64_t founded_id, found_ids[NODES];
+    unsigned found_calls, messages_seen;
+    char message_from[32], why[NODES][1536], fatal[512], notice[1536];
+    bool up[NODES], closed, propose_on_found;
+    enum record_role role;
+    char leader[32];
+    nsec applied_at;
+};
+
+struct outcome {
+    bool done;
+    enum record_outcome outcome;
+    uint64_t index;
+};
+
+static uv_loop_t loop;
+static uv_timer_t waker;
+static struct node nodes[NODES];
+static struct record_peer peers[NODES];
+static char base[64];
+static struct record_shared_line lines[2] = {{"cluster", "test", "/etc/ttorch/ttorch.yaml", 1},
+                                             {"durability", "quorum", "/etc/ttorch/ttorch.yaml", 5}};
+
+/* ---- the caller's side ---- */
+
+static void hash_add(struct node *node, const uint8_t *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        node->hash = (node->hash ^ bytes[i]) * 1099511628211ull;
+}
+
+static void on_apply(void *user, uint64_t index, const uint8_t *command, size_t length) {
+    struct node *node = user;
+    assert_true(index > node->last_index);
+    node->last_index = index;
+    node->count++;
+    node->applied_at = time_now();
+    hash_add(node, command, length);
+}
+
+static size_t on_snapshot(void *user, uint8_t *buffer, size_t size) {
+    struct node *node = user;
+    assert_true(size >= 24);
+    memcpy(buffer, &node->count, 8);
+    memcpy(buffer + 8, &node->hash, 8);
+    memcpy(buffer + 16, &node->last_index, 8);
+    return 24;
+}
+
+static status on_restore(void *user, const uint8_t *snapshot, size_t length, struct error *error) {
+    struct node *node = user;
+    if (length != 24)
+        return error_set(error, "length %zu", length);
+    memcpy(&node->count, snapshot, 8);
+    memcpy(&node->hash, snapshot + 8, 8);
+    memcpy(&node->last_index, snapshot + 16, 8);
+    return OK;
+}
+
+static void on_role(void *user, enum record_role role, uint64_t term, const char *leader) {
+    struct node *node = user;
+    (void)term;
+    node->role = role;
+    snprintf(node->leader, sizeof node->leader, "%s", leader != NULL ? leader : "");
+}
+
+static void on_found_done(void *user, enum record_outcome outcome, uint64_t index, const char *why) {
+    (void)user, (void)outcome, (void)index, (void)why;
+}
+
+static void on_found(void *user, uint64_t cluster_id, const uint64_t *raft_ids) {
+    struct node *node = user;
+    node->founded_id = cluster_id;
+    node->found_calls++;
+    memcpy(node->found_ids, raft_ids, node->config.peers_count * sizeof *raft_ids);
+    if (node->propose_on_found)
+        record_propose(node->record, (const uint8_t *)"found", 5, 2000, on_found_done, node);
+}
+
+static void on_message(void *user, const char *from, const uint8_t *bytes, size_t length) {
+    struct node *node = user;
+    assert_int_equal(length, 5);
+    assert_memory_equal(bytes, "hello", 5);
+    node->messages_seen++;
+    snprintf(node->message_from, sizeof node->message_from, "%s", from);
+}
+
+static void on_peer(void *user, const char *name, bool up, const char *why) {
+    struct node *node = user;
+    unsigned i = (unsigned)(name[1] - '1');
+    node->up[i] = up;
+    snprintf(node->why[i], sizeof node->why[i], "%s", why != NULL ? why : "");
+}
+
+static void on_notice(void *user, const char *text) {
+    struct node *node = user;
+    snprintf(node->notice, sizeof node->notice, "%s", text);
+}
+
+static void on_fatal(void *user, const char *why) {
+    struct node *node = user;
+    snprintf(node->fatal, sizeof node->fatal, "%s", why);
+}
+
+static const struct record_callbacks callbacks = {.apply = on_apply,
+                                                  .snapshot = on_snapshot,
+                                                  .restore = on_restore,
+                                                  .role = on_role,
+                                                  .found = on_found,
+                                                  .message = on_message,
+                                                  .peer = on_peer,
+                                                  .notice = on_notice,
+                                                  .fatal = on_fatal};
+
+static void on_done(void *user, enum record_outcome outcome, uint64_t index, const char *why) {
+    struct outcome *result = user;
+    (void)why;
+    assert_false(result->done);
+    *result = (struct outcome){true, outcome, index};
+}
+
+static void on_closed(void *user) { ((struct node *)user)->closed = true; }
+
+/* ---- running ---- */
+
+/* For the reader of a failed test. */
+static void nodes_print(void) {
+    for (unsigned i = 0; i < NODES; i++) {
+        struct record_status s;
+        if (nodes[i].record == NULL)
+            continue;
+        record_status(nodes[i].record, &s);
+        print_message("%s: role %d term %u leader \"%s\" voters %u applied %u commands %u found %u, %s; fatal \"%s\" "
+                      "notice \"%s\"\n",
+                      peers[i].name, s.role, (unsigned)s.term, s.leader, s.voters, (unsigned)s.last_applied,
+                      (unsigned)nodes[i].count, nodes[i].found_calls, s.waiting, nodes[i].fatal, nodes[i].notice);
+        for (unsigned j = 0; j < NODES; j++)
+            print_message("    %s: %d %s\n", peers[j].name, nodes[i].up[j], nodes[i].why[j]);
+    }
+}
+
+static void on_wake(uv_timer_t *timer) { (void)timer; }
+
+static bool run_until_deadline(bool (*condition)(void *), void *user, nsec limit) {
+    nsec end = time_now() + limit;
+    while (!condition(user)) {
+        if (time_now() > end) {
+            nodes_print();
+            return false;
+        }
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    return true;
+}
+
+#define run_until(condition, user) assert_true(run_until_deadline(condition, user, DEADLINE))
+
+static status node_open(unsigned i, struct error *error) {
+    struct node *node = &nodes[i];
+    *node = (struct node){.propose_on_found = true};
+    snprintf(node->directory, sizeof node->directory, "%s/m%u", base, i + 1);
+    node->config = (struct record_config){.directory = node->directory,
+                                          .cluster_name = "test",
+                                          .self = i,
+                                          .peers = peers,
+                                          .peers_count = NODES,
+                                          .shared = lines,
+                                          .shared_count = 2,
+                                          .heartbeat_ms = 30,
+                                          .election_ms = 300};
+    return record_open(&node->record, &loop, &node->config, &callbacks, node, error);
+}
+
+static void node_start(unsigned i) {
+    struct error error = {""};
+    if (node_open(i, &error) != OK)
+        fail_msg("open: %s", error.text);
+}
+
+static bool is_closed(void *user) { return ((struct node *)user)->closed; }
+
+static void node_stop(unsigned i) {
+    struct node *node = &nodes[i];
+    if (node->record == NULL)
+        return;
+    record_close(node->record, on_closed, node);
+    node->record = NULL;
+    run_until(is_closed, node);
+}
+
+static struct record_status status_of(unsigned i) {
+    struct record_status s;
+    record_status(nodes[i].record, &s);
+    return s;
+}
+
+static int leader_of(void) {
+    for (unsigned i = 0; i < NODES; i++)
+        if (nodes[i].record != NULL && nodes[i].role == RECORD_LEADER)
+            return (int)i;
+    return -1;
+}
+
+static bool is_led(void *user) {
+    unsigned voters = *(unsigned *)user;
+    int leader = leader_of();
+    if (leader < 0)
+        return false;
+    for (unsigned i = 0; i < NODES; i++)
+        if (nodes[i].record != NULL &&
+            (strcmp(nodes[i].leader, peers[leader].name) != 0 || status_of(i).voters != voters || !status_of(i).voter))
+            return false;
+    return true;
+}
+
+static bool is_all_applied(void *user) {
+    uint64_t count = *(uint64_t *)user;
+    for (unsigned i = 0; i < NODES; i++)
+        if (nodes[i].record != NULL && nodes[i].count < count)
+            return false;
+    return true;
+}
+
+static void states_equal(void) {
+    const struct node *first = NULL;
+    for (unsigned i = 0; i < NODES; i++) {
+        if (nodes[i].record == NULL)
+            continue;
+        if (first == NULL)
+            first = &nodes[i];
+        assert_int_equal(nodes[i].count, first->count);
+        assert_int_equal(nodes[i].hash, first->hash);
+        assert_string_equal(nodes[i].fatal, "");
+    }
+}
+
+static bool is_done(void *user) { return ((struct outcome *)user)->done; }
+
+static struct outcome propose(unsigned i, const char *command, unsigned deadline_ms) {
+    struct outcome result = {0};
+    record_propose(nodes[i].record, (const uint8_t *)command, strlen(command), deadline_ms, on_done, &result);
+    assert_false(result.done); /* never from inside the call */
+    run_until(is_done, &result);
+    return result;
+}
+
+static void cluster_start(void) {
+    unsigned voters = NODES;
+    for (unsigned i = 0; i < NODES; i++)
+        node_start(i);
+    run_until(is_led, &voters);
+    uint64_t count = 1;
+    run_until(is_all_applied, &count);
+}
+
+/* ---- set-up ---- */
+
+static void remove_tree(const char *path) {
+    char command[320];
+    snprintf(command, sizeof command, "rm -rf '%s'", path);
+    assert_int_equal(system(command), 0);
+}
+
+static uint16_t free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(base, sizeof base, "/tmp/ttorch-record.XXXXXX");
+    assert_non_null(mkdtemp(base));
+    for (unsigned i = 0; i < NODES; i++) {
+        memset(&nodes[i], 0, sizeof nodes[i]);
+        snprintf(peers[i].name, sizeof peers[i].name, "m%u", i + 1);
+        snprintf(peers[i].host, sizeof peers[i].host, "127.0.0.1");
+        peers[i].port = free_port();
+    }
+    uv_loop_init(&loop);
+    uv_timer_init(&loop, &waker);
+    uv_timer_start(&waker, on_wake, 10, 10);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < NODES; i++)
+        node_stop(i);
+    uv_close((uv_handle_t *)&waker, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0); /* nothing was left open */
+    remove_tree(base);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void test_founding_in_every_order(void **state) {
+    static const unsigned orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (unsigned o = 0; o < 6; o++) {
+        unsigned voters = NODES;
+        uint64_t count = 1;
+        for (unsigned i = 0; i < NODES; i++) {
+            node_start(orders[o][i]);
+            nsec seen = time_now() + msec(60);
+            while (i < 2 && time_now() < seen)
+                uv_run(&loop, UV_RUN_ONCE);
+            if (i < 2)
+                assert_string_not_equal(status_of(orders[o][i]).waiting, "");
+        }
+        run_until(is_led, &voters);
+        run_until(is_all_applied, &count);
+        assert_int_equal(nodes[0].found_calls, 1);
+        for (unsigned i = 0; i < NODES; i++) {
+            assert_int_equal(status_of(i).cluster_id, nodes[0].founded_id);
+            assert_int_equal(status_of(i).raft_id, nodes[0].found_ids[i]);
+            assert_int_equal(status_of(i).start_count, 1);
+            assert_string_equal(status_of(i).waiting, "");
+        }
+        states_equal();
+        tear_down(state);
+        set_up(state);
+    }
+}
+
+static bool is_difference_told(void *user) {
+    (void)user;
+    return strstr(nodes[0].why[1], "durability") != NULL && strstr(nodes[1].why[0], "durability") != NULL;
+}
+
+static void test_different_line(void **state) {
+    (void)state;
+    struct error error;
+    node_start(0);
+    node_start(2);
+    struct record_shared_line saved = lines[1];
+    lines[1] = (struct record_shared_line){"durability", "async", "/etc/other.yaml", 9};
+    assert_int_equal(node_open(1, &error), OK);
+    lines[1] = saved;
+    run_until(is_difference_told, NULL);
+    assert_string_equal(nodes[0].why[1], "durability is async at m2 (/etc/other.yaml:9), quorum here "
+                                         "(/etc/ttorch/ttorch.yaml:5)");
+    assert_string_equal(nodes[1].why[0], "durability is quorum at m1 (/etc/ttorch/ttorch.yaml:5), async here "
+                                         "(/etc/other.yaml:9)");
+    assert_non_null(strstr(status_of(0).waiting, "durability is async at m2"));
+    assert_int_equal(nodes[0].found_calls, 0);
+    /* Mended, it founds. */
+    unsigned voters = NODES;
+    node_stop(1);
+    node_start(1);
+    run_until(is_led, &voters);
+}
+
+static void test_propose(void **state) {
+    (void)state;
+    cluster_start();
+    unsigned leader = (unsigned)leader_of(), follower = (leader + 1) % NODES;
+    struct outcome here = propose(leader, "from the leader", 2000);
+    struct outcome there = propose(follower, "from a follower", 2000);
+    assert_int_equal(here.outcome, RECORD_COMMITTED);
+    assert_int_equal(there.outcome, RECORD_COMMITTED);
+    assert_true(there.index > here.index);
+    assert_int_equal(nodes[follower].last_index, there.index); /* applied there too */
+    uint64_t count = 3;
+    run_until(is_all_applied, &count);
+    states_equal();
+    assert_int_equal(propose(leader, "", 1000).outcome, RECORD_REJECTED);
+    assert_true(status_of(leader).quorum_heard_at + msec(300) > time_now());
+    assert_true(status_of(follower).quorum_heard_at + msec(300) > time_now());
+}
+
+static bool is_role_elsewhere(void *user) {
+    int leader = leader_of();
+    return leader >= 0 && leader != *(int *)user;
+}
+
+static void test_lose_one_then_all(void **state) {
+    (void)state;
+    unsigned voters = NODES;
+    uint64_t count;
+    cluster_start();
+    int leader = leader_of();
+    uint64_t raft_id = status_of(0).raft_id;
+    node_stop((unsigned)leader);
+    run_until(is_role_elsewhere, &leader);
+    assert_int_equal(propose((unsigned)leader_of(), "with two", 2000).outcome, RECORD_COMMITTED);
+    node_start((unsigned)leader);
+    count = 2;
+    run_until(is_all_applied, &count);
+    states_equal();
+    run_until(is_led, &voters);
+    uint64_t hash = nodes[0].hash;
+    for (unsigned i = 0; i < NODES; i++)
+        node_stop(i);
+    for (unsigned i = 0; i < NODES; i++)
+        node_start(i);
+    run_until(is_led, &voters);
+    run_until(is_all_applied, &count);
+    states_equal();
+    assert_int_equal(nodes[0].hash, hash);
+    assert_int_equal(status_of(0).raft_id, raft_id);
+    assert_int_equal(status_of(0).start_count, leader == 0 ? 3 : 2);
+    assert_int_equal(nodes[0].found_calls, 0);
+}
+
+static void many(unsigned i, unsigned proposals) {
+    enum { BATCH = 50 };
+    static struct outcome results[BATCH];
+    for (unsigned at = 0; at < proposals; at += BATCH) {
+        memset(results, 0, sizeof results);
+        for (unsigned j = 0; j < BATCH; j++) {
+            char command[64];
+            snprintf(command, sizeof command, "command %u", at + j);
+            record_propose(nodes[i].record, (uint8_t *)command, strlen(command), 5000, on_done, &results[j]);
+        }
+        for (unsigned j = 0; j < BATCH; j++) {
+            run_until(is_done, &results[j]);
+            assert_int_equal(results[j].outcome, RECORD_COMMITTED);
+        }
+    }
+}
+
+static bool has_snapshot(const char *directory) {
+    char path[160];
+    bool found = false;
+    snprintf(path, sizeof path, "%s/log", directory);
+    DIR *log = opendir(path);
+    assert_non_null(log);
+    for (struct dirent *entry; (entry = readdir(log)) != NULL;)
+        found = found || strncmp(entry->d_name, "snapshot-", 9) == 0;
+    closedir(log);
+    return found;
+}
+
+/* The follower left behind is sent a snapshot; the others restore theirs when they start again. */
+static void test_snapshot(void **state) {
+    (void)state;
+    unsigned voters = NODES;
+    cluster_start();
+    unsigned leader = (unsigned)leader_of(), behind = (leader + 1) % NODES;
+    node_stop(behind);
+    many(leader, 3000);
+    uint64_t count = 3001;
+    run_until(is_all_applied, &count);
+    assert_true(has_snapshot(nodes[leader].directory));
+    node_start(behind);
+    run_until(is_all_applied, &count);
+    states_equal();
+    assert_true(has_snapshot(nodes[behind].directory));
+    for (unsigned i = 0; i < NODES; i++)
+        node_stop(i);
+    for (unsigned i = 0; i < NODES; i++)
+        node_start(i);
+    run_until(is_led, &voters);
+    run_until(is_all_applied, &count);
+    states_equal();
+    assert_int_equal(nodes[0].count, 3001);
+}
+
+static int dial_node(unsigned i) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    address.sin_port = htons(peers[i].port);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+static bool is_hung_up(void *user) {
+    char byte;
+    ssize_t n = recv(*(int *)user, &byte, 1, 0);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+static void test_garbage(void **state) {
+    (void)state;
+    static const uint8_t huge[] = {0x74, 0xd7, 1, 1, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0};
+    static const uint8_t wrong_sum[] = {0x74, 0xd7, 1, 1, 1, 0, 0, 0, 1, 2, 3, 4, 5};
+    static const struct {
+        const void *bytes;
+        size_t length;
+    } cases[] = {{"GET / HTTP/1.1\r\n\r\n", 18},
+                 {huge, sizeof huge},
+                 {wrong_sum, sizeof wrong_sum},
+                 {huge, 4} /* and then silence */};
+    cluster_start();
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int fd = dial_node(0);
+        assert_int_equal(send(fd, cases[i].bytes, cases[i].length, MSG_NOSIGNAL), cases[i].length);
+        run_until(is_hung_up, &fd);
+        close(fd);
+    }
+    assert_non_null(strstr(nodes[0].notice, "dropped"));
+    int strangers[40];
+    for (unsigned i = 0; i < 40; i++)
+        strangers[i] = dial_node(0);
+    run_until(is_hung_up, &strangers[0]);
+    assert_int_equal(propose(0, "undisturbed", 2000).outcome, RECORD_COMMITTED);
+    for (unsigned i = 0; i < 40; i++)
+        close(strangers[i]);
+    uint64_t count = 2;
+    run_until(is_all_applied, &count);
+    states_equal();
+}
+
+static bool is_not_founding_again(void *user) {
+    (void)user;
+    return strstr(status_of(0).waiting, "lost") != NULL && nodes[1].role != RECORD_FOUNDING &&
+           nodes[2].role != RECORD_FOUNDING && (leader_of() == 1 || leader_of() == 2);
+}
+
+static void test_founder_lost_its_directory(void **state) {
+    (void)state;
+    cluster_start();
+    uint64_t cluster_id = status_of(1).cluster_id;
+    node_stop(0);
+    remove_tree(nodes[0].directory);
+    node_start(0);
+    run_until(is_not_founding_again, NULL);
+    assert_int_equal(nodes[0].found_calls, 0);
+    assert_int_equal(status_of(0).cluster_id, 0);
+    assert_int_equal(status_of(1).cluster_id, cluster_id);
+    assert_int_equal(propose((unsigned)leader_of(), "without it", 2000).outcome, RECORD_COMMITTED);
+    assert_non_null(strstr(nodes[1].why[0], "m1 is in the cluster under another raft id"));
+}
+
+static bool is_cut_off(void *user) { return nodes[*(unsigned *)user].role != RECORD_LEADER; }
+
+static void test_without_quorum(void **state) {
+    (void)state;
+    cluster_start();
+    unsigned leader = (unsigned)leader_of();
+    for (unsigned i = 0; i < NODES; i++)
+        if (i != leader)
+            node_stop(i);
+    /* In the leader's log, never committed: it can't be known. */
+    assert_int_equal(propose(leader, "too late", 500).outcome, RECORD_UNKNOWN);
+    run_until(is_cut_off, &leader);
+    nsec asked = time_now();
+    assert_int_equal(propose(leader, "nobody leads", 300).outcome, RECORD_REJECTED);
+    assert_true(time_now() - asked < msec(1500));
+}
+
+static bool is_found_called(void *user) { return nodes[0].found_calls >= *(unsigned *)user; }
+
+/* The founder dies after it has founded, before the first command and before anybody was added. */
+static void test_founder_crashes(void **state) {
+    (void)state;
+    unsigned calls = 1, voters = NODES;
+    for (unsigned i = 0; i < NODES; i++) {
+        node_start(i);
+        nodes[i].propose_on_found = false;
+    }
+    run_until(is_found_called, &calls);
+    uint64_t cluster_id = nodes[0].founded_id;
+    node_stop(0);
+    node_start(0);
+    run_until(is_led, &voters);
+    assert_int_equal(nodes[0].founded_id, cluster_id);
+    assert_int_equal(status_of(2).cluster_id, cluster_id);
+}
+
+static bool is_heard(void *user) {
+    (void)user;
+    return nodes[0].messages_seen == 1 && nodes[1].messages_seen == 1 && nodes[2].messages_seen == 2;
+}
+
+static bool is_all_up(void *user) {
+    (void)user;
+    for (unsigned i = 0; i < NODES; i++)
+        for (unsigned j = 0; j < NODES; j++)
+            if (i != j && !nodes[i].up[j])
+                return false;
+    return true;
+}
+
+static void test_messages(void **state) {
+    (void)state;
+    cluster_start();
+    run_until(is_all_up, NULL);
+    record_send(nodes[1].record, NULL, (const uint8_t *)"hello", 5);
+    assert_int_equal(nodes[1].messages_seen, 0);
+    record_send(nodes[1].record, "m3", (const uint8_t *)"hello", 5);
+    run_until(is_heard, NULL);
+    assert_string_equal(nodes[0].message_from, "m2");
+    assert_string_equal(nodes[1].message_from, "m2");
+}
+
+static void test_step_aside(void **state) {
+    (void)state;
+    cluster_start();
+    int leader = leader_of();
+    unsigned heir = ((unsigned)leader + 1) % NODES;
+    record_step_aside(nodes[leader].record, peers[heir].name);
+    run_until(is_role_elsewhere, &leader);
+    assert_int_equal(leader_of(), heir);
+}
+
+static void flip_byte(const char *path) {
+    uint8_t byte;
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 40), 1);
+    byte ^= 0x10;
+    assert_int_equal(pwrite(fd, &byte, 1, 40), 1);
+    close(fd);
+}
+
+static void test_unusable_directories(void **state) {
+    (void)state;
+    char path[256];
+    struct error error = {""};
+    cluster_start();
+    node_stop(0);
+    node_start(0);
+    struct node *node = &nodes[0];
+    struct record *second;
+    assert_int_equal(record_open(&second, &loop, &node->config, &callbacks, node, &error), FAILED);
+    assert_non_null(strstr(error.text, "in use"));
+    node_stop(0);
+    snprintf(path, sizeof path, "%s/log/0000000000000001-0000000000000001", nodes[0].directory);
+    flip_byte(path);
+    assert_int_equal(node_open(0, &error), FAILED);
+    nodes[0].record = NULL;
+    assert_non_null(strstr(error.text, nodes[0].directory));
+    assert_non_null(strstr(error.text, "nothing was changed"));
+    while (uv_loop_alive(&loop) && access(path, F_OK) != 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    snprintf(path, sizeof path, "%s/log", nodes[1].directory);
+    node_stop(1);
+    remove_tree(path);
+    assert_int_equal(node_open(1, &error), FAILED);
+    nodes[1].record = NULL;
+    assert_non_null(strstr(error.text, "missing"));
+}
+
+static int compare_nsec(const void *a, const void *b) {
+    nsec x = *(const nsec *)a, y = *(const nsec *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void run_for(nsec duration) {
+    nsec end = time_now() + duration;
+    while (time_now() < end)
+        uv_run(&loop, UV_RUN_ONCE);
+}
+
+/* Sparse proposals are applied everywhere long before the next heartbeat. */
+static void test_sparse_latency(void **state) {
+    enum { ROUNDS = 60 };
+    static nsec taken[ROUNDS];
+    (void)state;
+    cluster_start();
+    unsigned leader = (unsigned)leader_of();
+    uint64_t count = nodes[leader].count;
+    run_until(is_all_applied, &count);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        run_for(msec(40 + (unsigned)(i * 7) % 50));
+        nsec start = time_now();
+        count++;
+        record_propose(nodes[leader].record, (const uint8_t *)"sparse", 6, 2000, on_found_done, NULL);
+        run_until(is_all_applied, &count);
+        taken[i] = 0;
+        for (unsigned j = 0; j < NODES; j++)
+            if (nodes[j].applied_at - start > taken[i])
+                taken[i] = nodes[j].applied_at - start;
+    }
+    qsort(taken, ROUNDS, sizeof taken[0], compare_nsec);
+    print_message("proposed -> applied on all: median %.1f ms, p90 %.1f ms, max %.1f ms\n",
+                  (double)taken[ROUNDS / 2] / 1e6, (double)taken[ROUNDS * 9 / 10] / 1e6,
+                  (double)taken[ROUNDS - 1] / 1e6);
+    assert_true(taken[ROUNDS / 2] < msec(25));
+}
+
+#define record_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {record_test(test_founding_in_every_order),
+                                       record_test(test_different_line),
+                                       record_test(test_propose),
+                                       record_test(test_messages),
+                                       record_test(test_step_aside),
+                                       record_test(test_lose_one_then_all),
+                                       record_test(test_without_quorum),
+                                       record_test(test_founder_crashes),
+                                       record_test(test_founder_lost_its_directory),
+                                       record_test(test_garbage),
+                                       record_test(test_unusable_directories),
+                                       record_test(test_sparse_latency),
+                                       record_test(test_snapshot)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
