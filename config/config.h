@@ -102,5 +102,8 @@ void config_socket_path(const struct config *config, char *buffer, size_t size);
 typedef void config_change(void *user, const char *key, const char *before, const char *after, bool at_run_time);
 void config_compare(const struct config *before, const struct config *after, config_change *changed, void *user);
 
+/* Takes from a reloaded file what may change at run time, and nothing else. */
+void config_take_over(struct config *running, const struct config *reloaded);
+
 /* The table of settings as markdown rows, for docs/CONFIGURATION.md; a test holds the two equal. */
 void config_print_table(void);

@@ -9,8 +9,10 @@
 #define COMPLAINTS_MAX   100 /* a file with more mistakes is something else than a configuration */
 #define COMPLAINT_MAX    (PATH_MAX_LENGTH + ERROR_TEXT_MAX + 32)
 #define SETTINGS_MAX     64
-#define ENTRIES_MAX      256     /* of one section or list: no file needs more, and duplicates are sought in squares */
-#define FILE_BYTES_MAX   1048576 /* of one file */
+#define ENTRIES_MAX      256 /* of one section or list: no file needs more, and duplicates are sought in squares */
+#define DEPTH_MAX        8   /* ours are 3 deep */
+#define NODES_MAX        10000
+#define FILE_BYTES_MAX   1048576
 #define SECRET_BYTES_MAX 1024
 
 struct place {

@@ -269,19 +269,58 @@ static bool read_root(struct loader *loader, yaml_parser_t *parser) {
     return usable;
 }
 
-bool read_document(struct loader *loader, const char *bytes, size_t length) {
+/* Whether a tree of the text may be built: libyaml takes quadratic time for deep trees and for many anchors. Complains.
+ */
+static bool is_bounded(struct loader *loader, yaml_parser_t *parser) {
+    unsigned depth = 0, nodes = 0;
+    yaml_event_type_t type = YAML_NO_EVENT;
+    while (type != YAML_STREAM_END_EVENT) {
+        yaml_event_t event;
+        if (!yaml_parser_parse(parser, &event)) {
+            complain_syntax(loader, parser);
+            return false;
+        }
+        type = event.type;
+        struct place place = place_of_mark(event.start_mark);
+        yaml_event_delete(&event);
+        nodes++;
+        depth += type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
+        depth -= type == YAML_SEQUENCE_END_EVENT || type == YAML_MAPPING_END_EVENT;
+        if (depth <= DEPTH_MAX && nodes <= NODES_MAX)
+            continue;
+        complain(loader, place,
+                 "sections and lists lie too deep in each other, or are too many: no configuration needs "
+                 "more than %d levels or %d values",
+                 DEPTH_MAX, NODES_MAX);
+        return false;
+    }
+    return true;
+}
+
+static bool build_tree(struct loader *loader, yaml_parser_t *parser) {
+    if (!yaml_parser_load(parser, &loader->document)) {
+        complain_syntax(loader, parser);
+        return false;
+    }
+    bool usable = read_root(loader, parser);
+    yaml_document_delete(&loader->document);
+    return usable;
+}
+
+typedef bool parser_step(struct loader *loader, yaml_parser_t *parser);
+
+static bool with_parser(struct loader *loader, const char *bytes, size_t length, parser_step *step) {
     yaml_parser_t parser;
-    bool usable = false;
     if (!yaml_parser_initialize(&parser)) {
         complain(loader, (struct place){1, 1}, "out of memory");
         return false;
     }
     yaml_parser_set_input_string(&parser, (const unsigned char *)bytes, length);
-    if (yaml_parser_load(&parser, &loader->document)) {
-        usable = read_root(loader, &parser);
-        yaml_document_delete(&loader->document);
-    } else
-        complain_syntax(loader, &parser);
+    bool result = step(loader, &parser);
     yaml_parser_delete(&parser);
-    return usable;
+    return result;
+}
+
+bool read_document(struct loader *loader, const char *bytes, size_t length) {
+    return with_parser(loader, bytes, length, is_bounded) && with_parser(loader, bytes, length, build_tree);
 }

@@ -250,6 +250,13 @@ void config_compare(const struct config *before, const struct config *after, con
     }
 }
 
+void config_take_over(struct config *running, const struct config *reloaded) {
+    for (unsigned i = 0; i < settings_count; i++)
+        if (settings[i].at_run_time) /* none of them is of the members */
+            memcpy((char *)running + settings[i].offset, (const char *)reloaded + settings[i].offset, settings[i].size);
+    running->postgresql.hba_count = reloaded->postgresql.hba_count;
+}
+
 /* ---- the manual's table ---- */
 
 static void standard_words(const struct setting *setting, char *text, size_t size) {

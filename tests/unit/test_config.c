@@ -563,27 +563,36 @@ static void test_many_mistakes_are_cut_short(void **state) {
     assert_string_equal(lines.text[COMPLAINTS_MAX], "F:1:1: there are more mistakes: mend these 100 first");
     lines_free(&lines);
     free(yaml);
-    yaml = repeated("", "x%u: 1\n", 100000, "");
+    yaml = repeated("", "x%u: 1\n", 4000, "");
     assert_int_equal(parse_text(config, yaml, &lines), FAILED);
     assert_int_equal(lines.count, 1);
-    assert_string_equal(lines.text[0], "F:1:1: the file: at most 256 entries, found 100000");
+    assert_string_equal(lines.text[0], "F:1:1: the file: at most 256 entries, found 4000");
     lines_free(&lines);
     free(yaml);
     free(config);
 }
 
-static void test_depth(void **state) {
+/* Each would take libyaml minutes to build. */
+static void test_bounds_of_the_tree(void **state) {
     (void)state;
-    static const char *const openers[] = {"[", "{", "- ", "? ", "[{"};
-    for (size_t i = 0; i < sizeof openers / sizeof openers[0]; i++) {
+    static const struct {
+        const char *part, *place;
+    } rows[] = {{"[", "F:1:9:"},   {"{", "F:1:9:"},  {"- ", "F:1:17:"},
+                {"? ", "F:1:17:"}, {"[{", "F:1:9:"}, {"- &a 1\n", "F:9998:3:"}};
+    static const char complaint[] = "sections and lists lie too deep in each other, or are too many: no configuration "
+                                    "needs more than 8 levels or 10000 values";
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config *config = config_new();
         struct lines lines = {0};
-        size_t length = strlen(openers[i]) * 50000;
+        char expected[256];
+        size_t length = FILE_BYTES_MAX, part = strlen(rows[i].part);
         char *yaml = calloc(1, length + 1);
         for (size_t j = 0; j < length; j++)
-            yaml[j] = openers[i][j % strlen(openers[i])];
+            yaml[j] = rows[i].part[j % part];
         assert_int_equal(parse_text(config, yaml, &lines), FAILED);
-        assert_true(lines.count > 0);
+        assert_int_equal(lines.count, 1);
+        snprintf(expected, sizeof expected, "%s %s", rows[i].place, complaint);
+        assert_string_equal(lines.text[0], expected);
         lines_free(&lines);
         free(yaml);
         free(config);
@@ -783,6 +792,12 @@ static void test_compare(void **state) {
     }
     assert_int_equal(lines.count, sizeof expected / sizeof expected[0]);
     lines_free(&lines);
+    config_take_over(before, after);
+    config_compare(before, after, collect_change, &lines);
+    assert_int_equal(lines.count, sizeof expected / sizeof expected[0] - 3);
+    for (unsigned i = 0; i < lines.count; i++)
+        assert_non_null(strstr(lines.text[i], "(restart)"));
+    lines_free(&lines);
     free(before);
     free(after);
 }
@@ -857,7 +872,7 @@ int main(void) {
         cmocka_unit_test(test_members_limit),
         cmocka_unit_test(test_list_limits),
         cmocka_unit_test(test_many_mistakes_are_cut_short),
-        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_bounds_of_the_tree),
         cmocka_unit_test(test_files_that_are_none),
         cmocka_unit_test(test_password_file),
         cmocka_unit_test(test_password_file_missing),
