@@ -33,7 +33,12 @@ static void print_rules(FILE *out, const json_t *status) {
 
 static void print_headline(FILE *out, const json_t *status, bool colours) {
     const char *separator = text_separator();
-    text_coloured(out, colours, BOLD, text_of(status, "cluster"));
+    const char *cluster = text_of(status, "cluster");
+    if (*cluster == '\0') {
+        fputs("the cluster is not founded yet\n", out);
+        return;
+    }
+    text_coloured(out, colours, BOLD, cluster);
     fprintf(out, "%sepoch %lld%s", separator, (long long)number_of(status, "epoch"), separator);
     print_primary(out, status, colours);
     fputs(separator, out);
@@ -52,7 +57,7 @@ static void print_doubts(FILE *out, const json_t *status, bool colours) {
     char line[LINE_MAX_LENGTH];
     const char *waiting = text_of(status, "waiting");
     if (*waiting != '\0') {
-        snprintf(line, sizeof line, "%s is waiting: %s", text_of(status, "self"), waiting);
+        snprintf(line, sizeof line, "%s: %s", text_of(status, "self"), waiting);
         warn(out, colours, YELLOW, line);
     }
     if (!json_is_true(json_object_get(status, "fresh")) && number_of(status, "epoch") > 0) {

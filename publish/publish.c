@@ -12,6 +12,9 @@
 
 /* Lags change all the time: when nothing else has, the file is written only that often. */
 #define LAG_INTERVAL_MS 1000
+/* Making the texts costs more than anything else an idle daemon does: so often when neither record nor freshness
+ * changed, which are shown at once. */
+#define LOOK_INTERVAL_MS 50
 
 struct publish {
     uv_loop_t *loop;
@@ -23,10 +26,13 @@ struct publish {
 
     struct {
         char path[PATH_MAX_LENGTH + 1];
-        uv_timer_t timer;     /* runs while lags have changed that are not written yet */
+        uv_timer_t timer;     /* runs while something may have changed that is not written yet */
         char *text, *lagless; /* as written last; NULL before that */
-        uint64_t written_at;  /* milliseconds of the loop */
-        bool failing;         /* told once, until it works again */
+        uint64_t looked_at;   /* milliseconds of the loop, as the next */
+        uint64_t index;       /* of the record, then */
+        bool fresh;
+        uint64_t written_at;
+        bool failing; /* told once, until it works again */
         struct face face;
     } file;
 
@@ -46,7 +52,13 @@ static void file_keep(struct publish *publish, char *text, char *lagless) {
     publish->file.lagless = lagless;
 }
 
-static void on_file_timer(uv_timer_t *timer);
+static void on_file_timer(uv_timer_t *timer) { publish_changed(timer->data); }
+
+static void file_again_in(struct publish *publish, uint64_t due_ms) {
+    uv_timer_t *timer = &publish->file.timer;
+    if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > due_ms)
+        uv_timer_start(timer, on_file_timer, due_ms, 0);
+}
 
 static void file_write(struct publish *publish, char *text, char *lagless) {
     struct error error;
@@ -63,10 +75,8 @@ static void file_write(struct publish *publish, char *text, char *lagless) {
     free(text);
     free(lagless);
     file_keep(publish, NULL, NULL); /* so that it differs, and is tried again */
-    uv_timer_start(&publish->file.timer, on_file_timer, LAG_INTERVAL_MS, 0);
+    file_again_in(publish, LAG_INTERVAL_MS);
 }
-
-static void on_file_timer(uv_timer_t *timer) { publish_changed(timer->data); }
 
 /* How long to wait before the file may be written: not at all if more than lags has changed. */
 static uint64_t file_due_ms(const struct publish *publish, const char *lagless) {
@@ -82,16 +92,31 @@ static void file_changed(struct publish *publish, char *text, char *lagless) {
         file_write(publish, text, lagless);
         return;
     }
-    if (!uv_is_active((uv_handle_t *)&publish->file.timer))
-        uv_timer_start(&publish->file.timer, on_file_timer, due_ms, 0);
+    file_again_in(publish, due_ms);
     free(text);
     free(lagless);
+}
+
+/* How long not to look again yet: not at all when the record or freshness has changed. */
+static uint64_t file_rest_ms(const struct publish *publish, const struct face *face) {
+    if (face->topology->index != publish->file.index || face->fresh != publish->file.fresh)
+        return 0;
+    uint64_t passed_ms = uv_now(publish->loop) - publish->file.looked_at;
+    return passed_ms < LOOK_INTERVAL_MS ? LOOK_INTERVAL_MS - passed_ms : 0;
 }
 
 void publish_changed(struct publish *publish) {
     if (publish->file.path[0] == '\0')
         return;
     const struct face *face = routes_face(&publish->routes);
+    uint64_t rest_ms = file_rest_ms(publish, face);
+    if (rest_ms > 0) {
+        file_again_in(publish, rest_ms);
+        return;
+    }
+    publish->file.looked_at = uv_now(publish->loop);
+    publish->file.index = face->topology->index;
+    publish->file.fresh = face->fresh;
     char *text = face_topology_json(face);
     char *lagless = face_dump(face_topology(face, false));
     if (text != NULL && lagless != NULL && !same(text, publish->file.text)) {

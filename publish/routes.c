@@ -40,7 +40,6 @@ static void answer_json(struct http_exchange *exchange, unsigned http_status, ch
 }
 
 const struct face *routes_face(struct routes *routes) {
-    memset(&routes->face, 0, sizeof routes->face);
     routes->callbacks->face(routes->user, &routes->face);
     return &routes->face;
 }

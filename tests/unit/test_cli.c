@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <locale.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -89,14 +89,14 @@ static void test_status_troubled(void **state) {
     expect_print(status_table_print,
                  "{'cluster':'shop','self':'m2','epoch':4,'primary':'m2','sealed':false,'open':false,'fresh':false,"
                  "'since_ms':null,'time_ms':1,'rules':['ANY 1 (m2, m3)','none'],'degraded':true,'durability':'quorum',"
-                 "'switchover':{'from':'m1','to':null,'number':9},'waiting':'for m3','members':["                 //
+                 "'switchover':{'from':'m1','to':null,'number':9},'waiting':'waiting for m3','members':["         //
                  MEMBER("m1", "1", "standby", "unreachable", "4", "null", "null", "-", "null", "", "") ","        //
                  MEMBER("m2", "2", "primary", "promoting", "4", "null", "null", "-", "null", "promoting", "") "," //
                  MEMBER("m3", "3", "standby", "cloning", "null", "null", "null", "-", "null", "cloning from m2: 43 %",
                         "it was\\u001b[2J diverged") "]}",
                  false,
                  "shop, epoch 4, primary m2, durability quorum: ANY 1 (m2, m3) and none\n"
-                 "m2 is waiting: for m3\n"
+                 "m2: waiting for m3\n"
                  "m2 has no contact with a quorum: this may be old news\n"
                  "degraded: no standby acknowledges commits, so nothing fails over by itself\n"
                  "switchover from m1 to the best standby under way\n"
@@ -121,13 +121,14 @@ static void test_status_sealed(void **state) {
 
 static void test_status_before_founding(void **state) {
     (void)state;
-    expect_print(status_table_print,
-                 "{'cluster':'shop','self':'m2','epoch':0,'primary':null,'sealed':false,'open':false,'fresh':false,"
-                 "'rules':[],'degraded':false,'durability':'quorum','switchover':null,'waiting':'for m1 and m3 to be "
-                 "started','members':[]}",
-                 false,
-                 "shop, epoch 0, no primary, durability quorum\n"
-                 "m2 is waiting: for m1 and m3 to be started\n");
+    expect_print(
+        status_table_print,
+        "{'cluster':'','self':'m2','epoch':0,'primary':null,'sealed':false,'open':false,'fresh':false,"
+        "'rules':[],'degraded':false,'durability':'quorum','switchover':null,'waiting':'waiting for the cluster to be "
+        "founded','members':[]}",
+        false,
+        "the cluster is not founded yet\n"
+        "m2: waiting for the cluster to be founded\n");
 }
 
 static void test_status_colours(void **state) {
@@ -429,6 +430,140 @@ static void test_command_lines(void **state) {
     }
 }
 
+/* ---- verbs against a daemon that answers by a script ---- */
+
+struct script {
+    const char *request; /* how it must begin */
+    const char *http;    /* "200 OK" */
+    const char *body;    /* with ' for " */
+};
+
+struct daemon {
+    int fd;
+    char path[64];
+    const struct script *script;
+    unsigned wrong; /* requests that were not as the script says */
+};
+
+static bool play(const struct script *line, int fd) {
+    char request[4096] = "", answer[8192], body[4096];
+    ssize_t got = recv(fd, request, sizeof request - 1, 0);
+    snprintf(body, sizeof body, "%s", line->body);
+    for (char *at = body; *at != '\0'; at++)
+        if (*at == '\'')
+            *at = '"';
+    int length = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                          line->http, strlen(body), body);
+    send(fd, answer, (size_t)length, MSG_NOSIGNAL);
+    close(fd);
+    return got > 0 && strncmp(request, line->request, strlen(line->request)) == 0;
+}
+
+static void *run_daemon(void *user) {
+    struct daemon *daemon = user;
+    for (const struct script *line = daemon->script; line->request != NULL; line++) {
+        int fd = accept(daemon->fd, NULL, NULL);
+        if (fd < 0)
+            break;
+        daemon->wrong += !play(line, fd);
+    }
+    return NULL;
+}
+
+#define STATUS  "GET /v1/status "
+#define NOW     CLUSTER(M1 "," M2 "," M3)
+#define AFTER   "{'index':74,'epoch':4,'open':true,'primary':'m2','switchover':null}"
+#define AGAIN   "{'index':74,'epoch':4,'open':true,'primary':'m1','switchover':null}"
+#define PENDING "{'index':72,'epoch':3,'open':false,'primary':null,'switchover':{'number':71}}"
+
+static const struct {
+    const char *line;
+    struct script script[8];
+    int code;
+    const char *out, *err;
+} plays[] = {
+    {"status", {{STATUS, "200 OK", NOW}}, EXIT_DONE, "m2      standby  streaming", ""},
+    {"status --json", {{STATUS, "200 OK", NOW}}, EXIT_DONE, "\"cluster\": \"shop\"", ""},
+    {"status", {{STATUS, "500 Oops", "{'error':'out of memory'}"}}, EXIT_FAILED, "", "ttorch: out of memory"},
+    {"status", {{STATUS, "502 Oops", "<html>"}}, EXIT_FAILED, "", "ttorchd answered with HTTP status 502"},
+    {"status", {{STATUS, "200 OK", "<html>"}}, EXIT_FAILED, "", "the answer is no JSON object: is this ttorchd?"},
+    {"history",
+     {{"GET /v1/history ", "200 OK", "{'history':[{'time_ms':0,'epoch':1,'kind':'opened','reason':'why'}]}"}},
+     EXIT_DONE,
+     "opened  -       why",
+     ""},
+    {"dsn --read --user app",
+     {{STATUS, "200 OK", NOW}},
+     EXIT_DONE,
+     "host=10.0.0.1,10.0.0.2,10.0.0.3 port=5431,5432,5433 user=app target_session_attrs=prefer-standby "
+     "connect_timeout=3\n",
+     ""},
+    {"switchover --to m2 --yes",
+     {{STATUS, "200 OK", NOW},
+      {"POST /v1/switchover ", "202 Accepted", "{'number':71}"},
+      {STATUS, "200 OK", NOW},
+      {STATUS, "200 OK", PENDING},
+      {STATUS, "200 OK", AFTER}},
+     EXIT_DONE,
+     "m2 is the primary since epoch 4, after 0.",
+     ""},
+    {"switchover --yes",
+     {{STATUS, "200 OK", NOW},
+      {"POST /v1/switchover ", "202 Accepted", "{'number':71}"},
+      {STATUS, "200 OK", AGAIN},
+      {"GET /v1/history ", "200 OK",
+       "{'history':[{'index':60,'kind':'opened','reason':'old'},"
+       "{'index':72,'kind':'switchover','reason':'m2 took too long'}]}"}},
+     EXIT_FAILED,
+     "",
+     "m1 is the primary, epoch 4\n  switchover: m2 took too long\n"},
+    {"switchover --to m3 --yes",
+     {{STATUS, "200 OK", NOW}, {"POST /v1/switchover ", "409 Conflict", "{'error':'not now'}"}},
+     EXIT_FAILED,
+     "",
+     "ttorch: not now"},
+    {"switchover --to m1 --yes", {{STATUS, "200 OK", NOW}}, EXIT_FAILED, "", "m1 is the primary already"},
+    {"switchover --yes --timeout 0.3",
+     {{STATUS, "200 OK", NOW},
+      {"POST /v1/switchover ", "202 Accepted", "{'number':71}"},
+      {STATUS, "200 OK", PENDING},
+      {STATUS, "200 OK", PENDING},
+      {STATUS, "200 OK", PENDING}},
+     EXIT_FAILED,
+     "",
+     "no outcome within 0.3 s: it is still under way"},
+};
+
+static void daemon_listen(struct daemon *daemon) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(daemon->path, sizeof daemon->path, "/tmp/test-cli.%d.sock", (int)getpid());
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", daemon->path);
+    daemon->fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(daemon->fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(daemon->fd, 8), 0);
+}
+
+static void test_verbs_against_a_daemon(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < sizeof plays / sizeof *plays; i++) {
+        struct daemon daemon = {.script = plays[i].script};
+        pthread_t thread;
+        daemon_listen(&daemon);
+        assert_int_equal(pthread_create(&thread, NULL, run_daemon, &daemon), 0);
+        char line[256], out[8192], err[8192];
+        snprintf(line, sizeof line, "%s --socket %s", plays[i].line, daemon.path);
+        int code = run_line(line, out, err, sizeof out);
+        shutdown(daemon.fd, SHUT_RDWR); /* ends a script that was not played to its end */
+        pthread_join(thread, NULL);
+        close(daemon.fd);
+        unlink(daemon.path);
+        bool out_right = *plays[i].out == '\0' ? *out == '\0' : strstr(out, plays[i].out) != NULL;
+        bool err_right = *plays[i].err == '\0' ? *err == '\0' : strstr(err, plays[i].err) != NULL;
+        if (code != plays[i].code || !out_right || !err_right || daemon.wrong > 0)
+            fail_msg("ttorch %s: %d, %u wrong requests\n%s%s", line, code, daemon.wrong, out, err);
+    }
+}
+
 #define TEST(function) cmocka_unit_test(function)
 
 int main(void) {
@@ -451,6 +586,7 @@ int main(void) {
         TEST(test_switchover_outcome),
         TEST(test_nearest_name),
         TEST(test_command_lines),
+        TEST(test_verbs_against_a_daemon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
