@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -226,9 +225,9 @@ static status check_secret(const char *path, struct error *error) {
     char first = '\n';
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0)
-        return error_set(error,
-                         "cannot be read (%s): write the password into it, and make it the daemon's with mode 0600",
-                         strerror(errno));
+        return error_set(error, "cannot be read (%s): %s", strerror(errno),
+                         errno == ENOENT ? "write the password there, mode 0600"
+                                         : "make it belong to the user that runs ttorchd, mode 0600");
     bool seen = fstat(file, &info) == 0;
     bool regular = seen && S_ISREG(info.st_mode);
     ssize_t got = regular ? read(file, &first, 1) : 0;

@@ -716,7 +716,7 @@ static void test_password_file_missing(void **state) {
     snprintf(path, sizeof path, "%s", path_of("c.yaml"));
     snprintf(expected, sizeof expected,
              "5:30: replication.password_file: \"%s/nowhere\" cannot be read (No such file or directory): write the "
-             "password into it, and make it the daemon's with mode 0600",
+             "password there, mode 0600",
              directory);
     assert_string_equal(load_file(path, config), expected);
     assert_int_equal(config_load_for_client(config, path, collect, &lines), OK); /* the client does not look */
