@@ -130,6 +130,7 @@ static void absorb_applied(struct core *core, struct actions *actions, const str
         voter_reset(core, false);
         core->coordinator.assigned_at = core->now;
         core->must_rewind = core->must_clone = false;
+        memset(core->coordinator.absent_since, 0, sizeof core->coordinator.absent_since);
     }
     if (command->which_body == Command_new_copy_tag && applied == APPLIED && core->synced && core->topology.epoch > 0 &&
         command->body.new_copy.member == core->self)

@@ -267,7 +267,9 @@ static bool caught_up(const struct core *core, const Member *member) {
            sender->flush_lsn + CATCH_UP_BYTES >= observation(core, core->topology.primary.member)->position.lsn;
 }
 
-/* A member of the rule stays until it has been absent for a while; how long depends on whether commits wait for it. */
+/* A member of the rule stays until the primary has outlived its absence for a while; how long depends on whether
+ * commits wait for it. What matters is that the primary was heard *after* that while: when the primary itself has died,
+ * its standbys stop streaming too, and must not be dropped from the rule that its failover has to cover. */
 static bool still_stays(struct core *core, const Member *member, bool blocking) {
     nsec *since = &core->coordinator.absent_since[member->id - 1];
     if (counts(core, member)) {
@@ -276,7 +278,8 @@ static bool still_stays(struct core *core, const Member *member, bool blocking) 
     }
     if (*since == 0)
         *since = core->now;
-    return !due(core, *since + (blocking ? ABSENT_BLOCKING : ABSENT_HARMLESS));
+    nsec leaves_at = *since + (blocking ? ABSENT_BLOCKING : ABSENT_HARMLESS);
+    return !due(core, leaves_at) || core->heard_at[core->topology.primary.member - 1] < leaves_at;
 }
 
 static unsigned rule_counting(const struct core *core, const Rule *rule) {

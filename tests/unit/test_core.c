@@ -1,0 +1,592 @@
+/* The core's decisions as tables: what a member's PostgreSQL needs next, who may be chosen, and what a lease is worth.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "orchestrator/parts.h"
+
+static struct core core;
+static struct actions actions;
+
+/* m1 is primary of epoch 3 on timeline 4 (base 3/5000), rule ANY 1 (m2, m3); we are `self`, synced. */
+static void standing_epoch(uint32_t self) {
+    struct core_config config = {.raft_id = 100 + self, .start_count = 1, .probe_timeout_ms = 1000};
+    snprintf(config.name, sizeof config.name, "m%u", self);
+    core_init(&core, &config, NSEC_PER_SEC);
+    Topology *topology = &core.topology;
+    topology->cluster_id = 1;
+    topology->index = 50;
+    topology->settings.lease_ms = topology->longest_lease_ms = 2000;
+    topology->system_identifier = 77;
+    topology->timeline_offset = 1;
+    topology->members_count = 3;
+    for (unsigned i = 0; i < 3; i++) {
+        Member *member = &topology->members[i];
+        *member = (Member){.id = i + 1, .raft_id = 101 + i, .priority = 100, .copy = 1};
+        snprintf(member->name, sizeof member->name, "m%u", i + 1);
+    }
+    topology->epoch = 3;
+    topology->primary = (Copy){1, 1};
+    topology->open = true;
+    topology->generation = 7;
+    topology->rules_count = 1;
+    topology->rules[0] = (Rule){
+        .generation = 7, .epoch = 3, .primary = {1, 1}, .needed = 1, .standbys_count = 2, .standbys = {{2, 1}, {3, 1}}};
+    topology->epochs_count = 2;
+    topology->epochs[0] = (Epoch){.epoch = 2, .primary = {2, 1}, .timeline = 3, .base = {2, 4000}};
+    topology->epochs[1] = (Epoch){.epoch = 3, .primary = {1, 1}, .timeline = 4, .base = {3, 5000}};
+    core.self = self;
+    core.synced = true;
+    core.facts_known = true;
+    core.facts.guard = true;
+    core.facts.data = DATA_COMPLETE;
+    core.facts.copy = 1;
+    core.facts.system_identifier = 77;
+    core.facts.standby_signal = true;
+    core.facts.guard_deadline = NSEC_NEVER;
+    core.forced_generation = 7;
+    core.now = 100 * NSEC_PER_SEC;
+}
+
+static enum operation_kind next_operation(void) {
+    actions.count = 0;
+    core.wake_at = NSEC_NEVER;
+    reconcile_step(&core, &actions);
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_OPERATE)
+            return actions.list[i].operation.kind;
+    return OPERATE_NONE;
+}
+
+/* ---- reconcile ---- */
+
+static void primary_writes(void) {
+    core.seen[0].member = 1;
+    core.seen[0].running_epoch = core.topology.epoch;
+    core.heard_at[0] = core.now;
+}
+
+static void cut_at(uint32_t timeline, uint64_t lsn) {
+    core.facts.server = SERVER_STANDBY;
+    core.facts.position = (Position){timeline, lsn};
+    core.cut = (struct cut){.valid = true, .pledged = core.topology.epoch - 1, .position = {timeline, lsn}};
+}
+
+static void seal(void) {
+    core.topology.sealed = true;
+    core.topology.open = false;
+    core.topology.seal_index = 50;
+}
+
+static void down(void) { core.facts.server = SERVER_DOWN; }
+static void streaming(void) {
+    core.facts.server = SERVER_STANDBY;
+    core.facts.streaming = true;
+    core.facts.position = (Position){4, 6000};
+    core.attached_epoch = 3;
+    primary_writes();
+}
+static void streaming_when_sealed(void) {
+    streaming();
+    seal();
+}
+static void cut_for_this_seal(void) {
+    cut_at(4, 6000);
+    seal();
+    core.cut.pledged = 3;
+}
+static void cut_before_this_seal(void) {
+    cut_at(4, 6000);
+    seal();
+    core.cut.pledged = 2;
+}
+static void uncut_and_new_primary(void) {
+    streaming();
+    core.attached_epoch = 2;
+}
+static void prefix_and_primary_writes(void) {
+    cut_at(4, 5500);
+    primary_writes();
+}
+static void prefix_at_fork(void) {
+    cut_at(3, 5000);
+    primary_writes();
+}
+static void prefix_but_primary_silent(void) { cut_at(4, 5500); }
+static void diverged(void) {
+    cut_at(3, 5001);
+    primary_writes();
+}
+static void diverged_before_open(void) {
+    diverged();
+    core.topology.open = false;
+    core.topology.rules[0].standbys_count = 1;
+    core.topology.rules[0].standbys[0].member = 9;
+}
+static void diverged_and_needed_to_open(void) {
+    diverged();
+    core.topology.open = false;
+}
+static void must_rewind(void) {
+    down();
+    core.must_rewind = true;
+}
+static void empty(void) {
+    down();
+    core.facts.data = DATA_EMPTY;
+    core.facts.copy = 0;
+    core.granted_copy = 1;
+}
+static void empty_without_number(void) {
+    empty();
+    core.granted_copy = 0;
+}
+static void empty_before_open(void) {
+    empty();
+    core.topology.open = false;
+}
+static void broken(void) {
+    down();
+    core.facts.data = DATA_BROKEN;
+    core.granted_copy = 1;
+}
+static void foreign(void) {
+    down();
+    core.facts.system_identifier = 78;
+}
+static void no_guard(void) {
+    down();
+    core.facts.guard = false;
+}
+static void not_synced(void) {
+    down();
+    core.synced = false;
+}
+static void writes_in_old_epoch(void) {
+    core.facts.server = SERVER_PRIMARY;
+    core.facts.position = (Position){3, 7000};
+}
+static void stopping_standby(void) {
+    streaming();
+    core.stopping = true;
+    core.stopping_since = core.now;
+}
+static void stale_facts(void) {
+    down();
+    core.facts.seen_at = core.now - 1;
+    core.job.ended_at = core.now;
+}
+static void just_failed(void) {
+    down();
+    core.job.failed_kind = OPERATE_START;
+    core.job.retry_at = core.now + 1;
+}
+static void hung_briefly(void) {
+    core.facts.server = SERVER_HUNG;
+    core.hung_since = core.now - msec(2000);
+}
+static void hung_for_long(void) {
+    core.facts.server = SERVER_HUNG;
+    core.hung_since = core.now - msec(11000);
+}
+
+static void test_reconcile_standby(void **state) {
+    (void)state;
+    static const struct {
+        const char *situation;
+        void (*arrange)(void);
+        enum operation_kind expected;
+    } rows[] = {
+        {"down", down, OPERATE_START},
+        {"streaming", streaming, OPERATE_NONE},
+        {"sealed while streaming", streaming_when_sealed, OPERATE_CUT},
+        {"cut for this seal", cut_for_this_seal, OPERATE_NONE},
+        {"cut, but no pledge of this epoch", cut_before_this_seal, OPERATE_CUT},
+        {"attached to an older epoch's primary", uncut_and_new_primary, OPERATE_CUT},
+        {"on the primary's timeline", prefix_and_primary_writes, OPERATE_FOLLOW},
+        {"exactly at the fork", prefix_at_fork, OPERATE_FOLLOW},
+        {"the primary does not write yet", prefix_but_primary_silent, OPERATE_NONE},
+        {"one byte past the fork", diverged, OPERATE_STOP},
+        {"past the fork, primary not open", diverged_before_open, OPERATE_NONE},
+        {"past the fork, but opening needs us", diverged_and_needed_to_open, OPERATE_STOP},
+        {"stopped to be rewound", must_rewind, OPERATE_REWIND},
+        {"no data directory, number granted", empty, OPERATE_CLONE},
+        {"no data directory, no number yet", empty_without_number, OPERATE_NONE},
+        {"no data directory, primary not open", empty_before_open, OPERATE_NONE},
+        {"half a clone", broken, OPERATE_CLONE},
+        {"another cluster's data", foreign, OPERATE_NONE},
+        {"no guard", no_guard, OPERATE_NONE},
+        {"not synced", not_synced, OPERATE_NONE},
+        {"writes in an epoch that is over", writes_in_old_epoch, OPERATE_KILL},
+        {"told to stop", stopping_standby, OPERATE_STOP},
+        {"facts older than the last operation", stale_facts, OPERATE_NONE},
+        {"failed a moment ago", just_failed, OPERATE_NONE},
+        {"hangs for two seconds", hung_briefly, OPERATE_NONE},
+        {"hangs for eleven seconds", hung_for_long, OPERATE_KILL},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        standing_epoch(2);
+        rows[i].arrange();
+        enum operation_kind found = next_operation();
+        if (found != rows[i].expected)
+            fail_msg("%s: %s, expected %s", rows[i].situation, operation_kind_name(found),
+                     operation_kind_name(rows[i].expected));
+    }
+}
+
+static void serving(void) {
+    core.facts.server = SERVER_PRIMARY;
+    core.facts.position = (Position){4, 9000};
+}
+static void serving_sealed(void) {
+    serving();
+    seal();
+}
+static void serving_joint(void) {
+    serving();
+    core.topology.rules_count = 2;
+    core.topology.rules[1] = core.topology.rules[0];
+    core.topology.rules[1].generation = core.topology.generation = 8;
+}
+static void serving_slow_disk(void) {
+    serving();
+    core.facts.durable_pending = core.now - msec(1001);
+}
+static void serving_fast_disk(void) {
+    serving();
+    core.facts.durable_pending = core.now - msec(900);
+}
+static void intent(void) {
+    core.topology.intent = (Intent){.kind = INTENT_SWITCHOVER, .from = 1, .epoch = 3, .number = 40};
+}
+static void serving_switchover(void) {
+    serving();
+    intent();
+}
+static void serving_switchover_checkpointed(void) {
+    serving();
+    intent();
+    core.checkpointed_intent = 40;
+}
+static void serving_will_not_stop(void) {
+    serving();
+    intent();
+    core.job.failed_kind = OPERATE_STOP;
+    core.job.failures = 1;
+}
+static void assigned(void) {
+    core.topology.open = false;
+    cut_at(3, 5000);
+    core.facts.guard_epoch = 3;
+    core.facts.guard_deadline = core.now + msec(1000);
+}
+static void assigned_without_lease(void) {
+    assigned();
+    core.facts.guard_deadline = NSEC_NEVER;
+}
+static void assigned_lease_of_old_epoch(void) {
+    assigned();
+    core.facts.guard_epoch = 2;
+}
+static void assigned_elsewhere(void) {
+    assigned();
+    cut_at(3, 4999);
+}
+static void assigned_other_copy(void) {
+    assigned();
+    core.facts.copy = 2;
+}
+static void assigned_pledged(void) {
+    assigned();
+    core.facts.pledged_epoch = 3;
+}
+static void assigned_uncut(void) {
+    assigned();
+    core.cut.valid = false;
+}
+static void restarted_in_epoch(void) {
+    core.facts.server = SERVER_STANDBY;
+    core.facts.position = (Position){4, 9000};
+    core.cut.valid = true;
+    core.cut.position = core.facts.position;
+}
+static void fell(void) {
+    down();
+    core.down_since = core.now - msec(10);
+}
+static void fell_without_signal(void) {
+    down();
+    core.facts.standby_signal = false;
+    core.down_since = core.now - msec(10);
+}
+
+static void test_reconcile_primary(void **state) {
+    (void)state;
+    static const struct {
+        const char *situation;
+        void (*arrange)(void);
+        enum operation_kind expected;
+        bool gives_up;
+    } rows[] = {
+        {"serving", serving, OPERATE_NONE, false},
+        {"sealed while serving", serving_sealed, OPERATE_KILL, false},
+        {"a joint rule", serving_joint, OPERATE_RULE, false},
+        {"a durable write hangs", serving_slow_disk, OPERATE_KILL, false},
+        {"a durable write is slow", serving_fast_disk, OPERATE_NONE, false},
+        {"switchover", serving_switchover, OPERATE_CHECKPOINT, false},
+        {"switchover, checkpoint done", serving_switchover_checkpointed, OPERATE_STOP, false},
+        {"switchover, does not stop", serving_will_not_stop, OPERATE_KILL, false},
+        {"assigned, at base, lease armed", assigned, OPERATE_PROMOTE, false},
+        {"assigned, no lease", assigned_without_lease, OPERATE_NONE, false},
+        {"assigned, the lease is an older epoch's", assigned_lease_of_old_epoch, OPERATE_NONE, false},
+        {"assigned, position differs", assigned_elsewhere, OPERATE_NONE, true},
+        {"assigned, another copy", assigned_other_copy, OPERATE_NONE, true},
+        {"assigned, but pledged not to", assigned_pledged, OPERATE_NONE, false},
+        {"assigned, not cut", assigned_uncut, OPERATE_CUT, false},
+        {"restarted within its epoch", restarted_in_epoch, OPERATE_NONE, true},
+        {"fell", fell, OPERATE_NONE, true},
+        {"fell, could start as a primary", fell_without_signal, OPERATE_START, false},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        standing_epoch(1);
+        rows[i].arrange();
+        enum operation_kind found = next_operation();
+        if (found != rows[i].expected || (core.relinquished_epoch == 3) != rows[i].gives_up)
+            fail_msg("%s: %s, gives up %d", rows[i].situation, operation_kind_name(found),
+                     core.relinquished_epoch == 3);
+    }
+}
+
+/* ---- candidate ---- */
+
+static void report(uint32_t member, uint32_t copy, uint32_t timeline, uint64_t lsn) {
+    core.heard_at[member - 1] = core.now;
+    core.seen[member - 1] = (Observation){.member = member,
+                                          .synced = true,
+                                          .data = DATA_COMPLETE,
+                                          .server = SERVER_STANDBY,
+                                          .copy = copy,
+                                          .position = {timeline, lsn},
+                                          .prepared_seal = 50,
+                                          .released_seal = 50};
+}
+
+static void voter_only(uint32_t member) {
+    core.heard_at[member - 1] = core.now;
+    core.seen[member - 1] = (Observation){.member = member, .synced = true, .released_seal = 50};
+}
+
+static void both_equal(void) {
+    report(2, 1, 4, 6000);
+    report(3, 1, 4, 6000);
+}
+static void third_ahead(void) {
+    report(2, 1, 4, 6000);
+    report(3, 1, 4, 6001);
+}
+static void one_is_no_cover(void) {
+    report(2, 1, 4, 6000);
+    voter_only(3);
+}
+static void old_primary_covers(void) {
+    report(1, 1, 4, 6000);
+    voter_only(2);
+}
+static void old_primary_ahead(void) {
+    report(1, 1, 4, 6100);
+    report(2, 1, 4, 6000);
+}
+static void other_copies(void) {
+    both_equal();
+    core.seen[1].copy = 2;
+}
+static void not_released(void) {
+    both_equal();
+    core.seen[1].released_seal = core.seen[2].released_seal = 0;
+}
+static void answers_to_old_seal(void) {
+    both_equal();
+    core.seen[1].prepared_seal = 40;
+}
+static void half_rewound(void) {
+    both_equal();
+    core.seen[2].data = DATA_BROKEN;
+}
+static void highest_not_eligible(void) {
+    third_ahead();
+    core.topology.members[2].priority = 0;
+}
+static void equal_not_eligible(void) {
+    both_equal();
+    core.topology.members[1].priority = 0;
+}
+static void preferred(void) {
+    both_equal();
+    core.topology.members[2].priority = 200;
+}
+static void asked_for(void) {
+    both_equal();
+    core.topology.intent = (Intent){.kind = INTENT_SWITCHOVER, .from = 1, .to = 3, .epoch = 3};
+}
+static void joint_rule_uncovered(void) {
+    both_equal();
+    core.topology.rules_count = 2;
+    core.topology.rules[1] = (Rule){.generation = 8, .epoch = 3, .primary = {1, 1}};
+}
+static void later_timeline_covers(void) {
+    report(2, 1, 5, 6000);
+    voter_only(3);
+}
+static void failed_last(void) {
+    both_equal();
+    report(1, 1, 4, 6000);
+    core.topology.rules_count = 2;
+    core.topology.rules[1] = core.topology.rules[0];
+    core.topology.rules[0].epoch = 2;
+}
+
+static void test_choose(void **state) {
+    (void)state;
+    static const struct {
+        const char *situation;
+        void (*arrange)(void);
+        uint32_t chosen; /* 0 = nobody */
+    } rows[] = {
+        {"two equal standbys: the first", both_equal, 2},
+        {"the longest WAL wins", third_ahead, 3},
+        {"one of two standbys covers nothing", one_is_no_cover, 0},
+        {"the rule's primary covers it", old_primary_covers, 1},
+        {"its answer must be reached, too", old_primary_ahead, 1},
+        {"another copy is no reporter of the rule", other_copies, 0},
+        {"no majority released", not_released, 0},
+        {"answers to an older seal", answers_to_old_seal, 0},
+        {"a half rewound member is no reporter", half_rewound, 0},
+        {"the highest may not be primary: wait", highest_not_eligible, 0},
+        {"an equal one may", equal_not_eligible, 3},
+        {"priority among equals", preferred, 3},
+        {"an operator's wish among equals", asked_for, 3},
+        {"every recorded rule must be covered", joint_rule_uncovered, 0},
+        {"WAL of a later epoch covers", later_timeline_covers, 2},
+        {"one that failed comes last", failed_last, 2},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        standing_epoch(2);
+        seal();
+        rows[i].arrange();
+        struct choice choice;
+        candidate_choose(&core, &choice);
+        uint32_t chosen = choice.found ? choice.member : 0;
+        if (chosen != rows[i].chosen)
+            fail_msg("%s: chose %u (%s)", rows[i].situation, chosen, choice.why);
+        assert_true(choice.why[0] != '\0');
+    }
+}
+
+/* ---- voter and lease ---- */
+
+static void test_voter(void **state) {
+    (void)state;
+    Renew renew = {.epoch = 3, .sent_at = 5, .duration_ms = 2000};
+    standing_epoch(2);
+    assert_true(voter_endorses(&core, 1, &renew));
+    assert_false(voter_expired(&core));
+    core.now += msec(1999);
+    assert_false(voter_expired(&core));
+    core.now += msec(1);
+    assert_true(voter_expired(&core));
+    standing_epoch(2);
+    assert_false(voter_endorses(&core, 3, &renew)); /* not the primary */
+    renew.epoch = 2;
+    assert_false(voter_endorses(&core, 1, &renew)); /* not the epoch */
+    renew.epoch = 3;
+    core.synced = false;
+    assert_false(voter_endorses(&core, 1, &renew)); /* wakes in the past */
+    standing_epoch(2);
+    core.facts.pledged_epoch = 3;
+    assert_false(voter_endorses(&core, 1, &renew)); /* pledged, whatever the record seems to say */
+    standing_epoch(2);
+    seal();
+    assert_false(voter_endorses(&core, 1, &renew));
+}
+
+static void test_voter_gets_promise_back(void **state) {
+    (void)state;
+    Renew renew = {.epoch = 3, .sent_at = 5, .duration_ms = 2000};
+    standing_epoch(2);
+    assert_true(voter_endorses(&core, 1, &renew));
+    voter_relinquished(&core, 3, 3); /* not its to give back */
+    assert_false(voter_expired(&core));
+    voter_relinquished(&core, 1, 3);
+    assert_true(voter_expired(&core));
+    assert_false(voter_endorses(&core, 1, &renew)); /* a delayed renewal */
+}
+
+static void test_restarted_voter_is_promised(void **state) {
+    (void)state;
+    standing_epoch(2);
+    core.started_at = core.now;
+    voter_reset(&core, true);
+    core.now += msec(1999);
+    assert_false(voter_expired(&core));
+    core.now += msec(1);
+    assert_true(voter_expired(&core));
+}
+
+static const struct action *armed(void) {
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_ARM)
+            return &actions.list[i];
+    return NULL;
+}
+
+/* The lease runs from the *send* time of what a majority endorsed, less the margin. */
+static void test_lease(void **state) {
+    (void)state;
+    standing_epoch(1);
+    serving();
+    nsec sent = core.now;
+    actions.count = 0;
+    lease_step(&core, &actions);
+    assert_null(armed()); /* our own endorsement is no majority */
+    core.now += msec(300);
+    actions.count = 0;
+    lease_endorsed(&core, &actions, 2, &(Endorse){.epoch = 3, .sent_at = sent, .duration_ms = 2000});
+    assert_non_null(armed());
+    assert_true(armed()->arm.deadline == sent + msec(2000) - lease_margin(2000));
+    actions.count = 0;
+    lease_endorsed(&core, &actions, 3, &(Endorse){.epoch = 2, .sent_at = core.now, .duration_ms = 2000});
+    lease_endorsed(&core, &actions, 3, &(Endorse){.epoch = 3, .sent_at = core.now + 1, .duration_ms = 2000});
+    assert_null(armed()); /* another epoch's; and a time that we have not sent */
+}
+
+static void test_no_renewal_without_right(void **state) {
+    (void)state;
+    static void (*const arrange[])(void) = {serving_sealed, no_guard, not_synced};
+    for (unsigned i = 0; i < 3; i++) {
+        standing_epoch(1);
+        arrange[i]();
+        actions.count = 0;
+        lease_step(&core, &actions);
+        assert_int_equal(actions.count, 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reconcile_standby),
+        cmocka_unit_test(test_reconcile_primary),
+        cmocka_unit_test(test_choose),
+        cmocka_unit_test(test_voter),
+        cmocka_unit_test(test_voter_gets_promise_back),
+        cmocka_unit_test(test_restarted_voter_is_promised),
+        cmocka_unit_test(test_lease),
+        cmocka_unit_test(test_no_renewal_without_right),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
