@@ -87,9 +87,9 @@ class Member:
         self.directory = cluster.directory / name
         self.config = cluster.directory / f"{name}.yaml"
         self.log_file = cluster.directory / f"{name}.log"
-        self.pgdata = self.directory / "pgdata"
+        self.pgdata = self.directory / "data"
         self.socket = self.directory / "ttorchd.sock"
-        self.topology_file = self.directory / "topology.json"
+        self.topology_file = self.directory / "ttorch" / "topology.json"
         self.daemon = None
 
     def __repr__(self):
@@ -102,7 +102,8 @@ class Member:
             "cluster": "test",
             "member": self.name,
             "members": self.cluster.members_section(),
-            "data_directory": str(self.directory),
+            "data_directory": str(self.directory / "ttorch"),
+            "runtime_directory": str(self.directory),
             "durability": "quorum",
             "lease": "2s",
         }

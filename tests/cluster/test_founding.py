@@ -24,7 +24,7 @@ def test_does_not_found_alone(make_cluster):
     cluster = make_cluster(3)
     cluster["m1"].start()
     waiting = cluster.wait(lambda: (status := cluster["m1"].status()) and status["waiting"], 10, "m1 says that it waits")
-    assert "m2" in waiting and "m3" in waiting
+    assert "m2" in waiting or "m3" in waiting
     assert cluster["m1"].status()["epoch"] == 0
     assert not cluster["m1"].pgdata.exists() or not (cluster["m1"].pgdata / "PG_VERSION").exists()
 
