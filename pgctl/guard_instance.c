@@ -76,9 +76,7 @@ status instance_arm(struct instance *instance, uint32_t epoch, nsec deadline, st
 /* ---- the end ---- */
 
 static void look_and_kill(struct instance *instance) {
-    if (instance->postmaster != 0)
-        kill(instance->postmaster, SIGKILL);
-    descendants_kill(instance->postmaster);
+    instance_processes_kill(instance->postmaster);
     instance->next_look = time_now() + instance->look_delay;
     instance->look_delay *= 2;
     if (instance->look_delay > msec(LOOK_DELAY_MAX_MS))
@@ -92,6 +90,7 @@ void instance_kill(struct instance *instance) {
     instance->ended = time_now();
     instance->look_delay = msec(LOOK_DELAY_MIN_MS);
     look_and_kill(instance);
+    guard_say("killing: signalled everyone within %llu us", (unsigned long long)(time_now() - instance->ended) / 1000);
 }
 
 static void exec_failure_read(struct instance *instance) {
@@ -153,6 +152,11 @@ void instance_tick(struct instance *instance) {
     } else if (instance->phase == INSTANCE_KILLING && now >= instance->next_look) {
         look_and_kill(instance);
     }
+}
+
+bool instance_is_patient(const struct instance *instance) {
+    return instance->phase == INSTANCE_DOWN ||
+           (instance->phase == INSTANCE_RUNNING && instance->told.deadline == NSEC_NEVER);
 }
 
 nsec instance_next(const struct instance *instance) {

@@ -47,5 +47,7 @@ status instance_arm(struct instance *instance, uint32_t epoch, nsec deadline, st
 void instance_reap(struct instance *instance);
 /* Kills at the deadline, and goes on killing. */
 void instance_tick(struct instance *instance);
+/* Whether nothing has to be done by any time: nothing runs, or what runs has no deadline. */
+bool instance_is_patient(const struct instance *instance);
 /* When the next tick is due at the latest, apart from the deadline, for which the timerfd wakes us. */
 nsec instance_next(const struct instance *instance);

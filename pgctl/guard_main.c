@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,23 +31,6 @@
 #define LEFTOVERS_MS   10000
 #define STACK_WARM     65536 /* more than we ever use; touched before memory is locked */
 #define LISTEN_BACKLOG 8
-
-/* stdio would allocate. */
-void guard_say(const char *format, ...) {
-    char line[768];
-    time_t now = time(NULL);
-    struct tm utc;
-    size_t length = strftime(line, sizeof line, "%Y-%m-%d %H:%M:%S UTC ", gmtime_r(&now, &utc));
-    length += (size_t)snprintf(line + length, sizeof line - length, "ttorch-guard[%d]: ", (int)getpid());
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(line + length, sizeof line - length - 1, format, arguments);
-    va_end(arguments);
-    length = strlen(line);
-    line[length++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, length);
-    (void)written; /* a full disk must not stop us */
-}
 
 /* ---- the socket ---- */
 
@@ -98,7 +80,7 @@ static status socket_listen(int *ret_listener, const char *path, struct error *e
 static void detach(void) {
     pid_t pid = fork();
     if (pid < 0) {
-        guard_say("could not fork: %s", strerror(errno));
+        perror("ttorch-guard: could not fork");
         exit(EXIT_FAILURE);
     }
     if (pid > 0)
@@ -173,6 +155,7 @@ static status run(const char *data_directory, int listener, int signals, struct 
 
 static int fail(const struct error *error) {
     guard_say("%s", error->text);
+    guard_say_flush();
     return EXIT_FAILURE;
 }
 
@@ -187,6 +170,7 @@ int main(int argc, char *argv[]) {
         return 2;
     }
     umask(077);
+    tzset();
     close_range(3, ~0u, 0);
     environment_clean();
     if (prepare(&listener, &signals, argv[1], &error) != OK)
@@ -194,5 +178,6 @@ int main(int argc, char *argv[]) {
     detach();
     status ended = run(argv[2], listener, signals, &error);
     unlink(argv[1]);
+    guard_say_flush();
     return ended == OK ? EXIT_SUCCESS : fail(&error);
 }

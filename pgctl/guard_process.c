@@ -15,6 +15,7 @@
 
 #define PATH_LENGTH_MAX 32    /* "/proc/4194304/stat" */
 #define DESCENDANTS_MAX 16384 /* of one look; what does not fit becomes our own child, and is seen by the next look */
+#define HELD_MAX        512   /* pidfds at a time; more are killed in portions */
 #define VANISH_POLL_MS  20
 #define REAP_MS         300 /* most parents reap at once */
 #define REAP_POLL_MS    5   /* of which nothing tells */
@@ -57,18 +58,6 @@ static bool is_zombie(pid_t pid) {
     return pid > 0 && process_look(&process, pid) == OK && process.state == 'Z';
 }
 
-/* A pidfd is opened before the second look: if the number was given to a stranger meanwhile, that look shows it, and
- * if it is given later the signal does not reach it. */
-static void child_kill(pid_t pid, pid_t parent) {
-    int fd = pidfd_open(pid, 0);
-    if (fd < 0)
-        return;
-    pid_t parent_now = process_parent(pid);
-    if (parent_now == parent || parent_now == getpid())
-        pidfd_send_signal(fd, SIGKILL, NULL, 0);
-    close(fd);
-}
-
 /* ---- all processes ---- */
 
 struct directory_entry { /* of getdents64: readdir would allocate */
@@ -101,9 +90,11 @@ static void processes_visit(void (*visit)(void *user, pid_t pid), void *user) {
 
 struct descendants {
     pid_t self;
-    pid_t postmaster;
+    pid_t postmaster; /* or 0 */
     size_t count;
     pid_t *pids; /* ascending */
+    size_t held_count;
+    int held[HELD_MAX]; /* pidfds of those that are not signalled yet */
 };
 
 static int pid_compare(const void *a, const void *b) {
@@ -111,27 +102,58 @@ static int pid_compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static bool descends(const struct descendants *found, pid_t parent) {
-    return parent == found->self || (parent == found->postmaster && parent != 0) ||
+static bool descends(const struct descendants *found, pid_t pid) {
+    pid_t parent = process_parent(pid);
+    if (parent == 0)
+        return false;
+    return parent == found->self || parent == found->postmaster ||
            bsearch(&parent, found->pids, found->count, sizeof parent, pid_compare) != NULL;
+}
+
+static void held_kill(struct descendants *found) {
+    if (found->postmaster != 0)
+        kill(found->postmaster, SIGKILL);
+    for (size_t i = 0; i < found->held_count; i++)
+        pidfd_send_signal(found->held[i], SIGKILL, NULL, 0);
+    while (found->held_count > 0)
+        close(found->held[--found->held_count]);
+}
+
+/* A pidfd is opened before the look: if the number is given to a stranger later, the signal does not reach it. */
+static int process_hold(struct descendants *found, pid_t pid) {
+    if (found->held_count == HELD_MAX)
+        held_kill(found);
+    int fd = pidfd_open(pid, 0);
+    if (fd < 0 && errno == EMFILE) {
+        held_kill(found);
+        fd = pidfd_open(pid, 0);
+    }
+    return fd;
 }
 
 /* Numbers mostly grow from parent to child, so one pass finds grandchildren too. Where they wrapped around it finds at
  * least the children of the postmaster; theirs are ours when those are dead. */
 static void descendant_visit(void *user, pid_t pid) {
     struct descendants *found = user;
-    pid_t parent = process_parent(pid);
-    if (parent == 0 || !descends(found, parent))
+    int fd = process_hold(found, pid);
+    if (fd < 0)
         return;
-    child_kill(pid, parent);
+    if (!descends(found, pid)) {
+        close(fd);
+        return;
+    }
+    found->held[found->held_count++] = fd;
     if (found->count < DESCENDANTS_MAX)
         found->pids[found->count++] = pid;
 }
 
-void descendants_kill(pid_t postmaster) {
+/* First found, then killed all at once: the death of the postmaster wakes every session, and they would compete with
+ * our search. */
+void instance_processes_kill(pid_t postmaster) {
     static pid_t pids[DESCENDANTS_MAX];
     struct descendants found = {.self = getpid(), .postmaster = postmaster, .pids = pids};
     processes_visit(descendant_visit, &found);
+    held_kill(&found);
 }
 
 /* ---- lock files ---- */

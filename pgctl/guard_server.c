@@ -215,6 +215,8 @@ static void serve_once(struct server *server) {
     if (fds[POLL_LISTENER].revents != 0)
         client_accept(server);
     publish(server);
+    if (instance_is_patient(&server->instance))
+        guard_say_flush();
 }
 
 status guard_serve(int listener, int signals, struct error *error) {

@@ -868,6 +868,12 @@ static void test_new_guard_kills_what_is_left(void **unused) {
 
 /* ---- the house ---- */
 
+/* Sanitizers write into the guards' log. */
+static void test_guards_were_sound(void **unused) {
+    (void)unused;
+    command("! grep -e Sanitizer -e 'runtime error' -e 'broken invariant' %s/log", directory);
+}
+
 static void become_ordinary(void) {
     const struct passwd *user = getpwnam("postgres");
     if (geteuid() != 0)
@@ -931,6 +937,7 @@ int main(int argc, char *argv[]) {
         cmocka_unit_test(test_postgres_stops_fast),
         cmocka_unit_test(test_postgres_dies_at_the_deadline),
         cmocka_unit_test(test_new_guard_kills_what_is_left),
+        cmocka_unit_test(test_guards_were_sound),
     };
     char made[] = "/tmp/ttorch-guard-test.XXXXXX";
     signal(SIGPIPE, SIG_IGN);
