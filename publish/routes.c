@@ -7,15 +7,9 @@
 
 #include "publish/face.h"
 
-enum access {
-    READ,  /* anybody who gets a connection */
-    CHANGE /* only who may open the unix socket */
-};
-
 struct route {
     const char *method; /* GET serves HEAD too: the answer's body is then left out */
     const char *path;
-    enum access access;
     void (*serve)(struct routes *routes, struct http_exchange *exchange);
 };
 
@@ -110,9 +104,11 @@ static void serve_switchover(struct routes *routes, struct http_exchange *exchan
 /* ---- the table ---- */
 
 static const struct route table[] = {
-    {"GET", "/v1/topology", READ, serve_topology},        {"GET", "/v1/status", READ, serve_status},
-    {"GET", "/v1/history", READ, serve_history},          {"GET", "/v1/health", READ, serve_health},
-    {"POST", "/v1/switchover", CHANGE, serve_switchover},
+    {"GET", "/v1/topology", serve_topology},      /* who is the primary; 503 unless fresh */
+    {"GET", "/v1/status", serve_status},          /* all that `ttorch status` shows */
+    {"GET", "/v1/history", serve_history},        /* what was decided, and why */
+    {"GET", "/v1/health", serve_health},          /* this daemon: 503 unless in touch with a quorum */
+    {"POST", "/v1/switchover", serve_switchover}, /* {"to": "m2"} or {}: 202 with the number of the intent */
 };
 #define TABLE_END (table + sizeof table / sizeof *table)
 
@@ -124,8 +120,10 @@ static const struct route *find(const char *path) {
     return NULL;
 }
 
+static bool reads(const char *method) { return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0; }
+
 static bool serves(const struct route *route, const char *method) {
-    return strcmp(route->method, method) == 0 || (strcmp(route->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+    return strcmp(route->method, method) == 0 || (reads(route->method) && reads(method));
 }
 
 static void answer_not_found(struct http_exchange *exchange) {
@@ -142,13 +140,11 @@ void routes_serve(void *user, struct http_exchange *exchange) {
     const struct route *route = find(exchange->path);
     if (route == NULL)
         answer_not_found(exchange);
-    else if (!exchange->local && strcmp(exchange->method, "GET") != 0 && strcmp(exchange->method, "HEAD") != 0)
+    else if (!exchange->local && !reads(exchange->method)) /* TCP knows nobody by name yet */
         answer_error(exchange, 403, NULL, "changes are accepted only over the daemon's unix socket");
     else if (!serves(route, exchange->method))
-        answer_error(exchange, 405, strcmp(route->method, "GET") == 0 ? "GET, HEAD" : route->method,
-                     "%s takes %s, not %.20s", route->path, route->method, exchange->method);
-    else if (route->access == CHANGE && !exchange->local)
-        answer_error(exchange, 403, NULL, "changes are accepted only over the daemon's unix socket");
+        answer_error(exchange, 405, reads(route->method) ? "GET, HEAD" : route->method, "%s takes %s, not %.20s",
+                     route->path, route->method, exchange->method);
     else
         route->serve(routes, exchange);
 }
