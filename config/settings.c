@@ -188,7 +188,8 @@ static bool nearest_in_section(const char *prefix, const char *key, char best[KE
 
 bool setting_nearest(const char *prefix, const char *key, char *buffer, size_t size) {
     char best[KEY_TEXT_MAX];
-    const char *elsewhere = setting_find(key) != NULL ? key : same_name_elsewhere(key);
+    const struct setting *whole = setting_find(key); /* somebody wrote the path */
+    const char *elsewhere = whole != NULL ? whole->path : same_name_elsewhere(key);
     const char *dot = elsewhere != NULL ? strrchr(elsewhere, '.') : NULL;
     if (dot != NULL)
         snprintf(buffer, size, "\"%s\" in the section \"%.*s\"", dot + 1, (int)(dot - elsewhere), elsewhere);
