@@ -268,7 +268,7 @@ static uint64_t stored_number(const struct setting *setting, const void *base) {
 
 #define NUMBER_TYPE(kind, units)                                                                                   \
     static status parse_##kind(const struct setting *setting, const char *text, void *base, struct error *error) { \
-        uint64_t number;                                                                                           \
+        uint64_t number = 0;                                                                                       \
         if (read_with_unit(setting, text, units, &number, error) != OK)                                            \
             return FAILED;                                                                                         \
         store_number(setting, number, base);                                                                       \
