@@ -211,6 +211,7 @@ static status refusal_received(struct connection *connection, const struct frame
     pb_istream_t stream = pb_istream_from_buffer(frame->payload, frame->length);
     if (!pb_decode(&stream, PeerRefused_fields, &refused))
         return error_set(error, "malformed refusal");
+    connection->refused = true;
     if (connection->peer != NULL)
         connection->peer->retry_at = time_now() + RECONNECT_REFUSED;
     for (char *c = refused.reason; *c != '\0'; c++)

@@ -55,6 +55,7 @@ struct connection {
     PeerHello_Kind kind;
     bool outbound;
     bool refusing;   /* closes once its last frame is written */
+    bool refused;    /* the other side said so */
     PeerHello hello; /* the other side's, once OPEN */
     uv_tcp_t tcp;
     uv_connect_t connect;

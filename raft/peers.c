@@ -99,13 +99,13 @@ void peers_closed(struct connection *connection, const char *why) {
     if (peer->messages != connection)
         return;
     peer->messages = NULL;
-    nsec retry_at = time_now() + RECONNECT_AFTER + (nsec)(rand() % 20) * NSEC_PER_MSEC;
+    nsec retry_at = time_now() + RECONNECT_AFTER + msec((unsigned)rand() % 20);
     if (peer->retry_at < retry_at)
         peer->retry_at = retry_at;
     proposals_disconnected(record, peer);
     if (connection->refusing)
         return; /* the reason was reported */
-    if (connection->outbound && !peer->up && peer->why[0] == '\0')
+    if (connection->hello.raft_id == 0 && !connection->refused)
         snprintf(text, sizeof text, "could not connect to %s:%u: %s", peer->config.host, peer->config.port, why);
     else
         snprintf(text, sizeof text, "%s", why);

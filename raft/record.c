@@ -245,7 +245,7 @@ void record_step_aside(struct record *record, const char *name) {
     record_defer(record);
 }
 
-/* When the last of a majority of the voters, us included, was heard. */
+/* When we, leading, last had heard a majority of the voters, us included; 0 if never. */
 static nsec majority_heard_at(const struct record *record) {
     nsec heard[MEMBERS_MAX];
     unsigned count = 0;
@@ -275,7 +275,8 @@ void record_status(const struct record *record, struct record_status *ret_status
                                          .last_applied = engine->started ? engine->raft.last_applied : 0,
                                          .voters = engine_voters(record),
                                          .voter = server != NULL && server->role == RAFT_VOTER};
-    ret_status->quorum_heard_at = engine->role == RECORD_LEADER ? majority_heard_at(record) : engine->quorum_heard_at;
+    nsec answered_at = majority_heard_at(record);
+    ret_status->quorum_heard_at = answered_at > engine->quorum_heard_at ? answered_at : engine->quorum_heard_at;
     if (leader != NULL)
         snprintf(ret_status->leader, sizeof ret_status->leader, "%s", leader->config.name);
     founding_waiting(record, ret_status->waiting, sizeof ret_status->waiting);

@@ -74,7 +74,8 @@ struct record_callbacks {
     void (*fatal)(void *user, const char *why);
 };
 
-/* Opens or founds. Listens on peers[self]. FAILED (port taken, corrupt log, directory not ours) leaves nothing open. */
+/* Opens or founds. Listens on peers[self], or on every address if its host is a name. FAILED (port taken, corrupt log,
+ * directory not ours or in use) leaves nothing open once the loop has run until idle. */
 status record_open(struct record **ret_record, uv_loop_t *loop, const struct record_config *config,
                    const struct record_callbacks *callbacks, void *user, struct error *error) must_check;
 
@@ -106,5 +107,6 @@ struct record_status {
 };
 void record_status(const struct record *record, struct record_status *ret_status);
 
-/* Closes everything and then calls `closed` (may be NULL). */
+/* Closes everything and then calls `closed` (may be NULL); no other callback comes after this call. Not after `fatal`:
+ * then exit. */
 void record_close(struct record *record, void (*closed)(void *user), void *user);

@@ -14,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -186,6 +188,8 @@ static bool run_until_deadline(bool (*condition)(void *), void *user, nsec limit
 
 #define run_until(condition, user) assert_true(run_until_deadline(condition, user, DEADLINE))
 
+static unsigned members = NODES;
+
 static status node_open(unsigned i, struct error *error) {
     struct node *node = &nodes[i];
     *node = (struct node){.propose_on_found = true};
@@ -194,7 +198,7 @@ static status node_open(unsigned i, struct error *error) {
                                           .cluster_name = "test",
                                           .self = i,
                                           .peers = peers,
-                                          .peers_count = NODES,
+                                          .peers_count = members,
                                           .shared = lines,
                                           .shared_count = 2,
                                           .heartbeat_ms = 30,
@@ -672,6 +676,51 @@ static void test_unusable_directories(void **state) {
     assert_non_null(strstr(error.text, "missing"));
 }
 
+static void test_single_member(void **state) {
+    (void)state;
+    unsigned voters = 1;
+    uint64_t count = 1;
+    members = 1;
+    node_start(0);
+    members = NODES;
+    run_until(is_led, &voters);
+    run_until(is_all_applied, &count);
+    assert_int_equal(propose(0, "alone", 2000).outcome, RECORD_COMMITTED);
+    assert_int_equal(nodes[0].count, 2);
+}
+
+static bool is_fatal(void *user) {
+    (void)user;
+    return nodes[0].fatal[0] != '\0' || nodes[1].fatal[0] != '\0' || nodes[2].fatal[0] != '\0';
+}
+
+/* Writes past the limit fail. What the records do after that is undefined but for one thing: they say so at once. */
+static void fail_writing(void) {
+    struct rlimit limit = {8192, 8192};
+    char command[4000];
+    cluster_start();
+    unsigned leader = (unsigned)leader_of();
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    memset(command, 'x', sizeof command);
+    for (unsigned i = 0; i < 8; i++)
+        record_propose(nodes[leader].record, (uint8_t *)command, sizeof command, 9000, on_found_done, NULL);
+    _exit(run_until_deadline(is_fatal, NULL, 3 * NSEC_PER_SEC) ? 0 : 1);
+}
+
+static void test_failed_write_is_fatal(void **state) {
+    int result;
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        uv_loop_fork(&loop);
+        fail_writing();
+    }
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
+}
+
 static int compare_nsec(const void *a, const void *b) {
     nsec x = *(const nsec *)a, y = *(const nsec *)b;
     return x < y ? -1 : x > y;
@@ -724,6 +773,8 @@ int main(void) {
                                        record_test(test_founder_lost_its_directory),
                                        record_test(test_garbage),
                                        record_test(test_unusable_directories),
+                                       record_test(test_single_member),
+                                       record_test(test_failed_write_is_fatal),
                                        record_test(test_sparse_latency),
                                        record_test(test_snapshot)};
     return cmocka_run_group_tests(tests, NULL, NULL);
