@@ -1,0 +1,20 @@
+/* Small files, read and written whole. Nothing written here can be half there after a crash. These calls block for as
+ * long as one fsync takes: they are used only where the next step may not begin before the file is on disk. */
+#pragma once
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/* The text of a file, to be freed; NULL with errno if there is none. Files over FILE_TEXT_MAX bytes are EFBIG. */
+#define FILE_TEXT_MAX (4 << 20)
+char *file_read(const char *path);
+/* A temporary file beside it, fsync, rename, fsync of the directory. */
+status file_write(const char *path, mode_t mode, const char *text, struct error *error) must_check;
+/* An empty file, on disk. One that exists is left as it is. */
+status file_touch(const char *path, struct error *error) must_check;
+bool file_exists(const char *path);
+status directory_sync(const char *path, struct error *error) must_check;
+
+/* `text` without the lines from `begin` to `end` (whole lines, inclusive), and without lines that end in `mark`; each
+ * may be NULL. To be freed. */
+char *text_without(const char *text, const char *begin, const char *end, const char *mark);

@@ -1,0 +1,201 @@
+/* What the parts of pgctl/ share: the whole state, and how operations run.
+ *
+ *   pgctl.c         opening, closing, the guard's news
+ *   operate.c       runs one operation: steps, their questions, children, deadline
+ *   operate_*.c     the operations themselves, each a table of steps
+ *   observer.c      facts, and the durable write of a primary
+ *   upkeep.c        slots, login, pg_hba
+ *   settings.c datadir.c version.c file.c    files
+ *   session.c child.c                        one connection, one child process */
+#pragma once
+#include <limits.h>
+
+#include "pgctl/child.h"
+#include "pgctl/datadir.h"
+#include "pgctl/guard.h"
+#include "pgctl/pgctl.h"
+#include "pgctl/session.h"
+#include "pgctl/settings.h"
+
+/* ---- operations ---- */
+
+/* A step is entered once, or again after operate_again; then exactly one of the others is called for what it began. */
+struct step {
+    const char *name;
+    void (*enter)(struct pgctl *pgctl);
+    void (*answered)(struct pgctl *pgctl, const PGresult *result);
+    void (*failed)(struct pgctl *pgctl, const struct error *error); /* of a question; NULL: that ends the operation */
+    void (*ended)(struct pgctl *pgctl, const struct child_result *result);
+    void (*guard)(struct pgctl *pgctl); /* the guard says something new */
+};
+
+struct machine {
+    const struct step *steps;
+    int first;
+    unsigned deadline_ms; /* unless the operation says otherwise */
+};
+extern const struct machine machine_initdb, machine_adopt, machine_clone, machine_rewind, machine_start, machine_stop,
+    machine_kill, machine_cut, machine_follow, machine_promote, machine_rule, machine_checkpoint;
+
+/* Senders that have not yet been seen with the new rule. */
+#define WAITED_SENDERS_MAX 64
+
+struct operate {
+    struct operation operation; /* kind is OPERATE_NONE when idle */
+    const struct machine *machine;
+    int state;
+    struct session *session;     /* of the current step or a sequence of them */
+    struct session *replication; /* for IDENTIFY_SYSTEM */
+    struct session *probe;       /* a commit that must wait */
+    struct child *child;
+    uv_timer_t again;
+    uv_timer_t deadline;
+    struct operation_result result;
+    struct operation_result cancelled; /* not yet told; kind is OPERATE_NONE if there is none */
+    /* what single operations remember */
+    uint64_t settings_written_us; /* wall clock, compared with pg_conf_load_time() only */
+    uint64_t replayed;            /* CUT: at the last look, without a receiver */
+    unsigned cut_resets;
+    unsigned looks;  /* how often in this state */
+    long log_offset; /* START: where this server's log begins */
+    uint64_t exits;  /* START: of the guard, before */
+    int probe_pid;   /* RULE: whose commit must wait */
+    int senders[WAITED_SENDERS_MAX];
+    unsigned senders_count;
+    bool senders_known;
+    bool restarted;        /* PROMOTE: once, to forget a void timeline */
+    uint64_t diverged_lsn; /* REWIND */
+};
+
+void operate_enter(struct pgctl *pgctl, int state);
+void operate_again(struct pgctl *pgctl, unsigned after_ms);
+void operate_ask(struct pgctl *pgctl, const char *sql);
+void operate_ask_long(struct pgctl *pgctl, const char *sql); /* may take until the operation's deadline */
+/* In a new session: one that has the settings in force now. */
+void operate_ask_anew(struct pgctl *pgctl, const char *sql);
+void operate_identify(struct pgctl *pgctl);
+void operate_spawn(struct pgctl *pgctl, const char *const argv[], void (*line)(void *user, const char *line));
+void operate_done(struct pgctl *pgctl);
+void operate_failed(struct pgctl *pgctl, const struct error *error);
+void operate_refuse(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void operate_fail(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void operate_progress(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void operate_open(struct pgctl *pgctl);
+void operate_close(struct pgctl *pgctl);
+void operate_guard_changed(struct pgctl *pgctl);
+bool operate_busy(const struct pgctl *pgctl);
+
+/* Shared by several operations. They end the operation and return FAILED when they cannot. */
+status operate_need_down(struct pgctl *pgctl) must_check;    /* REFUSED while a server runs */
+status operate_need_running(struct pgctl *pgctl) must_check; /* REFUSED while none runs */
+status operate_write_settings(struct pgctl *pgctl) must_check;
+status operate_reload(struct pgctl *pgctl) must_check;
+status operate_start_server(struct pgctl *pgctl) must_check;
+/* While the server comes up: true if it has gone instead, with the reason. */
+bool operate_start_failed(struct pgctl *pgctl, struct error *ret_error);
+
+/* ---- observer ---- */
+
+struct observer {
+    struct session *session;
+    struct session *identify;
+    struct session *durable;
+    uv_timer_t tick;
+    uv_timer_t durable_tick;
+    bool again;    /* asked to look while looking */
+    bool answered; /* since the postmaster started */
+    nsec asked_at;
+    nsec hasty_until;             /* things are in flux: look often */
+    uint32_t replay_timeline;     /* by IDENTIFY_SYSTEM */
+    uint64_t replay_timeline_lsn; /* for a position up to here */
+    uint32_t received_timeline;
+    bool was_primary;
+};
+
+status observer_open(struct pgctl *pgctl, struct error *error) must_check;
+void observer_close(struct pgctl *pgctl);
+/* Look now; and often for a while. */
+void observer_poke(struct pgctl *pgctl);
+void observer_guard_changed(struct pgctl *pgctl, const struct guard_state *before);
+/* The data directory, as seen from outside, has changed. */
+void observer_look_at_data(struct pgctl *pgctl);
+
+/* ---- upkeep ---- */
+
+#define UPKEEP_STATEMENTS_MAX (3 * MEMBERS_MAX + 8)
+
+struct upkeeper {
+    struct session *session;
+    uv_timer_t tick;
+    bool known;      /* pgctl_upkeep has been called */
+    bool login_made; /* in this tenure as primary */
+    bool checkpointed;
+    bool check_restart;
+    bool again;
+    bool failed; /* something in this round */
+    struct upkeep upkeep;
+    char *statements[UPKEEP_STATEMENTS_MAX];
+    unsigned statements_count;
+    unsigned statement;
+};
+
+status upkeep_open(struct pgctl *pgctl, struct error *error) must_check;
+void upkeep_close(struct pgctl *pgctl);
+/* A round soon: the server came up, or became primary. */
+void upkeep_poke(struct pgctl *pgctl);
+/* The server has gone, or is another one. */
+void upkeep_server_changed(struct pgctl *pgctl);
+/* pg_hba.conf and pg_ident.conf as they should be, and loaded. */
+status upkeep_write_hba(struct pgctl *pgctl, struct error *error) must_check;
+
+/* ---- all of it ---- */
+
+struct pgctl {
+    uv_loop_t *loop;
+    struct pgctl_config config; /* our copies */
+    struct pgctl_callbacks callbacks;
+    void *user;
+    unsigned server_version;
+    const struct version *version;
+    char session_options[512];
+
+    char label_path[PATH_MAX];
+    char pledge_path[PATH_MAX];
+    char settings_path[PATH_MAX];
+    char pgpass_path[PATH_MAX];
+    char guard_socket[108];
+    char log_path[PATH_MAX];
+    char fresh_directory[PATH_MAX]; /* <data_directory>.new */
+
+    struct guard *guard;
+    struct guard_state guard_state;
+    struct settings settings;
+    struct minimums minimums;
+    struct datadir data;
+    uint32_t pledged;
+    struct facts facts;
+
+    struct operate operate;
+    struct observer observer;
+    struct upkeeper upkeeper;
+
+    unsigned children;      /* not yet reaped */
+    uv_timer_t last_handle; /* closed after all others */
+    bool closing;
+    bool guard_closed;
+    void (*closed)(void *user);
+    void *closed_user;
+};
+
+struct session *pgctl_session(struct pgctl *pgctl, bool replication);
+void pgctl_notice(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Path of one of PostgreSQL's programs, in a buffer of PATH_MAX bytes. */
+const char *pgctl_program(const struct pgctl *pgctl, const char *name, char *buffer);
+/* Every child's `ended` calls it: closing waits for all of them. */
+void pgctl_child_ended(struct pgctl *pgctl);
+bool pgctl_server_running(const struct pgctl *pgctl);
+/* Deletes a directory in the background. */
+void pgctl_remove(struct pgctl *pgctl, const char *path);
+
+status config_copy(struct pgctl_config *ret_copy, const struct pgctl_config *config, struct error *error) must_check;
+void config_free(struct pgctl_config *config);

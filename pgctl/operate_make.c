@@ -1,0 +1,151 @@
+/* INITDB, ADOPT, CLONE: where a data directory comes from. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pgctl/file.h"
+#include "pgctl/internal.h"
+
+/* Ours from now on: labelled, and any start of it is as a standby. */
+static status take_over(struct pgctl *pgctl, struct error *error) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/standby.signal", pgctl->config.data_directory);
+    if (file_touch(path, error) == FAILED)
+        return FAILED;
+    return label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->operate.operation.copy, LABEL_COMPLETE,
+                       error);
+}
+
+static void take_over_and_end(struct pgctl *pgctl) {
+    struct error error;
+    if (take_over(pgctl, &error) == OK)
+        operate_done(pgctl);
+    else
+        operate_failed(pgctl, &error);
+}
+
+/* ---- INITDB ---- */
+
+static void initdb(struct pgctl *pgctl) {
+    char program[PATH_MAX];
+    const char *const argv[] = {pgctl_program(pgctl, "initdb", program),
+                                "--pgdata",
+                                pgctl->config.data_directory,
+                                "--username",
+                                pgctl->config.superuser,
+                                "--auth-local=peer",
+                                "--auth-host=scram-sha-256",
+                                "--data-checksums",
+                                "--encoding=UTF8",
+                                "--locale=C.UTF-8",
+                                NULL};
+    if (operate_need_down(pgctl) == FAILED)
+        return;
+    observer_look_at_data(pgctl);
+    if (pgctl->data.state != DATA_EMPTY)
+        operate_refuse(pgctl, "the data directory is not empty");
+    else
+        operate_spawn(pgctl, argv, NULL);
+}
+
+static void initdb_ended(struct pgctl *pgctl, const struct child_result *result) {
+    struct error error;
+    (void)result;
+    if (settings_hba_default(&pgctl->config, &error) == FAILED)
+        operate_failed(pgctl, &error);
+    else
+        take_over_and_end(pgctl);
+}
+
+static const struct step initdb_steps[] = {{.name = "run", .enter = initdb, .ended = initdb_ended}};
+const struct machine machine_initdb = {initdb_steps, 0, 300000};
+
+/* ---- ADOPT ---- */
+
+static void adopt(struct pgctl *pgctl) {
+    if (operate_need_down(pgctl) == FAILED)
+        return;
+    observer_look_at_data(pgctl);
+    if (datadir_in_use(pgctl->config.data_directory))
+        operate_refuse(pgctl, "a PostgreSQL that is not ours runs in %s: stop it first", pgctl->config.data_directory);
+    else if (pgctl->data.state == DATA_REFUSED)
+        operate_refuse(pgctl, "%s", pgctl->data.refused);
+    else if (pgctl->data.state != DATA_COMPLETE)
+        operate_refuse(pgctl, "the data directory is %s", data_state_name(pgctl->data.state));
+    else
+        take_over_and_end(pgctl);
+}
+
+static const struct step adopt_steps[] = {{.name = "check", .enter = adopt}};
+const struct machine machine_adopt = {adopt_steps, 0, 60000};
+
+/* ---- CLONE: CLEAN -> BACKUP, then the swap ----
+ * The directory that is there stays until a complete one takes its place; what a clone that did not finish leaves at
+ * <data_directory>.new is removed by the next. */
+
+enum { CLONE_CLEAN, CLONE_BACKUP };
+
+static void clone_clean(struct pgctl *pgctl) {
+    struct error error;
+    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, NULL};
+    if (operate_need_down(pgctl) == FAILED)
+        return;
+    if (pgctl->data.state == DATA_REFUSED)
+        operate_refuse(pgctl, "%s", pgctl->data.refused);
+    else if (settings_pgpass(&pgctl->config, pgctl->pgpass_path, &error) == FAILED)
+        operate_failed(pgctl, &error);
+    else
+        operate_spawn(pgctl, argv, NULL);
+}
+
+static void clone_cleaned(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, CLONE_BACKUP);
+}
+
+/* "  31245/7823423 kB (0%), 0/1 tablespace" */
+static void clone_progress(void *user, const char *line) {
+    unsigned long long done, all;
+    if (sscanf(line, " %llu/%llu kB", &done, &all) == 2 && all > 0)
+        operate_progress(user, "clone: %llu %% of %.1f GB", done >= all ? 100 : done * 100 / all,
+                         (double)all / 1048576);
+}
+
+static void clone_backup(struct pgctl *pgctl) {
+    char program[PATH_MAX], conninfo[1024], slot[SLOT_NAME_MAX];
+    slot_name(slot, pgctl->config.member);
+    settings_conninfo(conninfo, sizeof conninfo, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream,
+                      NULL, NULL);
+    const char *const argv[] = {pgctl_program(pgctl, "pg_basebackup", program),
+                                "--pgdata",
+                                pgctl->fresh_directory,
+                                "--dbname",
+                                conninfo,
+                                "--wal-method=stream",
+                                "--checkpoint=fast",
+                                "--slot", /* the WAL from here on is kept until we stream */
+                                slot,
+                                "--progress",
+                                "--no-password",
+                                NULL};
+    operate_spawn(pgctl, argv, clone_progress);
+}
+
+static void clone_swap(struct pgctl *pgctl, const struct child_result *result) {
+    struct error error;
+    (void)result;
+    if (label_write(pgctl->label_path, pgctl->fresh_directory, pgctl->operate.operation.copy, LABEL_COMPLETE, &error) ==
+            FAILED ||
+        datadir_swap(pgctl->config.data_directory, pgctl->fresh_directory, &error) == FAILED) {
+        operate_failed(pgctl, &error);
+        return;
+    }
+    pgctl_remove(pgctl, pgctl->fresh_directory);
+    operate_done(pgctl);
+}
+
+static const struct step clone_steps[] = {
+    [CLONE_CLEAN] = {.name = "clean", .enter = clone_clean, .ended = clone_cleaned},
+    [CLONE_BACKUP] = {.name = "pg_basebackup", .enter = clone_backup, .ended = clone_swap},
+};
+const struct machine machine_clone = {clone_steps, CLONE_CLEAN, 24 * 3600 * 1000};

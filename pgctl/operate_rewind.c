@@ -1,0 +1,257 @@
+/* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
+ *
+ * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> RUN */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pgctl/file.h"
+#include "pgctl/internal.h"
+
+#define KEPT_SEGMENTS_MAX 64 /* 1 GB of 16 MB segments */
+
+enum { REWIND_CHECK, REWIND_RECOVER, REWIND_SOURCE, REWIND_COMPARE, REWIND_KEEP, REWIND_RUN };
+
+static void rewind_compare_or_wait(struct pgctl *pgctl) {
+    operate_enter(pgctl, pgctl->version->rewind_needs_checkpoint ? REWIND_SOURCE : REWIND_COMPARE);
+}
+
+static void rewind_check(struct pgctl *pgctl) {
+    struct control control;
+    struct error error;
+    if (operate_need_down(pgctl) == FAILED)
+        return;
+    observer_look_at_data(pgctl);
+    pgctl->operate.diverged_lsn = 0;
+    if (pgctl->data.state != DATA_COMPLETE || pgctl->data.copy == 0)
+        operate_refuse(pgctl, "the data directory is %s",
+                       pgctl->data.copy == 0 ? "not labelled as ours" : data_state_name(pgctl->data.state));
+    else if (control_read(&control, pgctl->config.data_directory, &error) == FAILED ||
+             settings_pgpass(&pgctl->config, pgctl->pgpass_path, &error) == FAILED)
+        operate_failed(pgctl, &error);
+    else if (control.state == CONTROL_SHUT_DOWN || control.state == CONTROL_SHUT_DOWN_IN_RECOVERY)
+        rewind_compare_or_wait(pgctl);
+    else
+        operate_enter(pgctl, REWIND_RECOVER);
+}
+
+/* pg_rewind wants a clean shutdown; a crashed instance gets one by recovering alone, which standby.signal forbids. The
+ * signal file is back before any start. */
+static void rewind_recover(struct pgctl *pgctl) {
+    char program[PATH_MAX], path[PATH_MAX];
+    const char *const argv[] = {pgctl_program(pgctl, "postgres", program),
+                                "--single",
+                                "-D",
+                                pgctl->config.data_directory,
+                                "-c",
+                                "synchronous_standby_names=",
+                                "-c",
+                                "archive_mode=off",
+                                "-c",
+                                "recovery_target_timeline=current",
+                                "template1",
+                                NULL};
+    snprintf(path, sizeof path, "%s/standby.signal", pgctl->config.data_directory);
+    if (unlink(path) != 0 && errno != ENOENT)
+        operate_fail(pgctl, "%s: %s", path, strerror(errno));
+    else
+        operate_spawn(pgctl, argv, NULL);
+}
+
+static void rewind_recovered(struct pgctl *pgctl, const struct child_result *result) {
+    struct error error;
+    char path[PATH_MAX];
+    (void)result;
+    snprintf(path, sizeof path, "%s/standby.signal", pgctl->config.data_directory);
+    if (file_touch(path, &error) == FAILED)
+        operate_failed(pgctl, &error);
+    else
+        rewind_compare_or_wait(pgctl);
+}
+
+static void source_conninfo(const struct pgctl *pgctl, char *conninfo, size_t size) {
+    settings_conninfo(conninfo, size, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, NULL,
+                      "postgres");
+}
+
+/* Up to 15, pg_rewind takes the source's timeline from its last checkpoint, and so finds nothing to do until the
+ * first one after the promotion. In a child, as libpq would resolve the host's name by blocking. */
+static void rewind_source(struct pgctl *pgctl) {
+    char program[PATH_MAX], conninfo[1024];
+    const char *const argv[] = {pgctl_program(pgctl, "psql", program),
+                                "-XAtq",
+                                "--no-password",
+                                "-d",
+                                conninfo,
+                                "-c",
+                                "SELECT CASE WHEN pg_is_in_recovery() OR (SELECT timeline_id FROM "
+                                "pg_control_checkpoint()) = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, "
+                                "8))::bit(32)::int THEN 'ready' ELSE 'not yet' END",
+                                NULL};
+    source_conninfo(pgctl, conninfo, sizeof conninfo);
+    operate_spawn(pgctl, argv, NULL);
+}
+
+static void rewind_source_seen(struct pgctl *pgctl, const struct child_result *result) {
+    if (strncmp(result->output, "ready", 5) == 0)
+        operate_enter(pgctl, REWIND_COMPARE);
+    else
+        operate_again(pgctl, 100);
+}
+
+static void pg_rewind(struct pgctl *pgctl, const char *option, void (*line)(void *user, const char *line)) {
+    char program[PATH_MAX], conninfo[1024];
+    const char *const argv[] = {pgctl_program(pgctl, "pg_rewind", program),
+                                "--target-pgdata",
+                                pgctl->config.data_directory,
+                                "--source-server",
+                                conninfo,
+                                "--no-ensure-shutdown",
+                                option,
+                                NULL};
+    source_conninfo(pgctl, conninfo, sizeof conninfo);
+    operate_spawn(pgctl, argv, line);
+}
+
+/* "pg_rewind: servers diverged at WAL location 0/3000060 on timeline 4" */
+static void divergence_seen(void *user, const char *line) {
+    struct pgctl *pgctl = user;
+    const char *at = strstr(line, "diverged at WAL location ");
+    unsigned high, low;
+    if (at != NULL && sscanf(at, "diverged at WAL location %X/%X", &high, &low) == 2)
+        pgctl->operate.diverged_lsn = (uint64_t)high << 32 | low;
+}
+
+static void rewind_compare(struct pgctl *pgctl) { pg_rewind(pgctl, "--dry-run", divergence_seen); }
+
+static void rewind_compared(struct pgctl *pgctl, const struct child_result *result) {
+    if (strstr(result->output, "no rewind required") != NULL)
+        operate_done(pgctl);
+    else if (pgctl->operate.diverged_lsn == 0)
+        operate_fail(pgctl, "pg_rewind did not say where the histories part");
+    else
+        operate_enter(pgctl, REWIND_KEEP);
+}
+
+/* ---- keeping the diverged WAL ---- */
+
+struct segments {
+    char *paths[KEPT_SEGMENTS_MAX];
+    unsigned count;
+};
+
+static void segments_add(struct segments *segments, const char *wal, const char *name) {
+    char path[PATH_MAX + NAME_MAX + 2];
+    snprintf(path, sizeof path, "%s/%s", wal, name);
+    if (segments->count < KEPT_SEGMENTS_MAX && (segments->paths[segments->count] = strdup(path)) != NULL)
+        segments->count++;
+}
+
+/* Segments of any timeline from the one that holds `lsn`, and all history files. */
+static bool is_kept(const char *wal, const char *name, uint64_t lsn) {
+    unsigned timeline, high, low;
+    struct stat at;
+    char path[PATH_MAX + NAME_MAX + 2];
+    if (strstr(name, ".history") != NULL)
+        return true;
+    if (strlen(name) != 24 || sscanf(name, "%8X%8X%8X", &timeline, &high, &low) != 3)
+        return false;
+    snprintf(path, sizeof path, "%s/%s", wal, name);
+    if (stat(path, &at) != 0 || at.st_size == 0)
+        return false;
+    uint64_t end = ((uint64_t)high << 32) + ((uint64_t)low + 1) * (uint64_t)at.st_size;
+    return end > lsn;
+}
+
+static void segments_find(struct segments *segments, const char *data_directory, uint64_t lsn) {
+    char wal[PATH_MAX];
+    const struct dirent *entry;
+    snprintf(wal, sizeof wal, "%s/pg_wal", data_directory);
+    DIR *directory = opendir(wal);
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        if (is_kept(wal, entry->d_name, lsn))
+            segments_add(segments, wal, entry->d_name);
+    if (directory != NULL)
+        closedir(directory);
+}
+
+static status make_directory(const char *path, struct error *error) {
+    return mkdir(path, 0700) == 0 || errno == EEXIST ? OK : error_set(error, "%s: %s", path, strerror(errno));
+}
+
+static status kept_directory(const struct pgctl *pgctl, char *path, struct error *error) {
+    snprintf(path, PATH_MAX, "%s/diverged", pgctl->config.state_directory);
+    if (make_directory(path, error) == FAILED)
+        return FAILED;
+    size_t length = strlen(path);
+    snprintf(path + length, PATH_MAX - length, "/%lld-%" PRIX64, (long long)time(NULL), pgctl->operate.diverged_lsn);
+    return make_directory(path, error);
+}
+
+static void rewind_keep(struct pgctl *pgctl) {
+    struct segments segments = {.count = 0};
+    char directory[PATH_MAX];
+    struct error error;
+    const char *argv[KEPT_SEGMENTS_MAX + 8] = {"/bin/cp", "--reflink=auto", "--target-directory", directory, "--"};
+    if (kept_directory(pgctl, directory, &error) == FAILED) {
+        operate_failed(pgctl, &error);
+        return;
+    }
+    segments_find(&segments, pgctl->config.data_directory, pgctl->operate.diverged_lsn);
+    for (unsigned i = 0; i < segments.count; i++)
+        argv[5 + i] = segments.paths[i];
+    if (segments.count > 0)
+        operate_spawn(pgctl, argv, NULL);
+    else
+        operate_enter(pgctl, REWIND_RUN);
+    for (unsigned i = 0; i < segments.count; i++)
+        free(segments.paths[i]);
+}
+
+static void rewind_kept(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, REWIND_RUN);
+}
+
+/* ---- the rewind ---- */
+
+static void rewind_progress(void *user, const char *line) {
+    unsigned long long done, all;
+    if (sscanf(line, " %llu/%llu kB", &done, &all) == 2 && all > 0)
+        operate_progress(user, "rewind: %llu %% of %.1f MB", done * 100 / all, (double)all / 1024);
+}
+
+/* From here to the end nothing can start from it. */
+static void rewind_run(struct pgctl *pgctl) {
+    struct error error;
+    if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_REWINDING, &error) ==
+        FAILED)
+        operate_failed(pgctl, &error);
+    else
+        pg_rewind(pgctl, "--progress", rewind_progress);
+}
+
+static void rewind_ended(struct pgctl *pgctl, const struct child_result *result) {
+    struct error error;
+    (void)result;
+    if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_COMPLETE, &error) ==
+        FAILED)
+        operate_failed(pgctl, &error);
+    else
+        operate_done(pgctl);
+}
+
+static const struct step steps[] = {
+    [REWIND_CHECK] = {.name = "check", .enter = rewind_check},
+    [REWIND_RECOVER] = {.name = "recover", .enter = rewind_recover, .ended = rewind_recovered},
+    [REWIND_SOURCE] = {.name = "source", .enter = rewind_source, .ended = rewind_source_seen},
+    [REWIND_COMPARE] = {.name = "compare", .enter = rewind_compare, .ended = rewind_compared},
+    [REWIND_KEEP] = {.name = "keep the diverged WAL", .enter = rewind_keep, .ended = rewind_kept},
+    [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended},
+};
+const struct machine machine_rewind = {steps, REWIND_CHECK, 3600000};

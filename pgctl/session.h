@@ -1,0 +1,37 @@
+/* One connection to the local PostgreSQL over its unix socket, on the loop, with a deadline for everything: connects
+ * when first asked, answers one question at a time. Never TCP: libpq resolves names by blocking. */
+#pragma once
+#include <libpq-fe.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+struct session;
+
+struct session_config {
+    const char *socket_directory;
+    uint16_t port;
+    const char *user;
+    const char *options; /* "-c name=value ..." */
+    bool replication;    /* a WAL sender that takes replication commands, as IDENTIFY_SYSTEM */
+};
+
+/* `result` is that of the last statement, NULL after an error; it is freed on return. After a lost connection or a
+ * passed deadline the next question connects anew. */
+typedef void session_answered(void *user, const PGresult *result, const struct error *error);
+
+/* NULL when out of memory. */
+struct session *session_new(uv_loop_t *loop, const struct session_config *config);
+/* `answered` comes later from the loop, always, unless the session is dropped or freed. Not while one is under way. */
+void session_ask(struct session *session, const char *sql, unsigned deadline_ms, session_answered *answered,
+                 void *user);
+bool session_asking(const struct session *session);
+/* Disconnects; a question under way is forgotten, unanswered. The next one connects anew. */
+void session_drop(struct session *session);
+void session_free(struct session *session);
+/* For PQencryptPasswordConn; NULL when not connected. */
+PGconn *session_connection(struct session *session);
+
+/* Columns of the first row. */
+bool result_bool(const PGresult *result, int column);
+uint64_t result_number(const PGresult *result, int column); /* 0 if null; base 10 */

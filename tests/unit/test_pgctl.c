@@ -1,0 +1,768 @@
+/* pgctl against real PostgreSQL: two instances on loopback, each with its own guard, driven through the operations of
+ * a life: made, started, promoted, cloned, followed, killed, failed over, rewound. Run as root it becomes `postgres`,
+ * as PostgreSQL does not run as root. */
+#include <arpa/inet.h>
+#include <ftw.h>
+#include <grp.h>
+#include <libpq-fe.h>
+#include <pwd.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+#include "base/time.h"
+#include "pgctl/child.h"
+#include "pgctl/datadir.h"
+#include "pgctl/file.h"
+#include "pgctl/pgctl.h"
+#include "pgctl/settings.h"
+#include "pgctl/version.h"
+
+#define PASSWORD      "s3cret:\\word"
+#define PATIENCE_MS   30000
+#define BIN_DIRECTORY "/usr/lib/postgresql/15/bin"
+
+struct host {
+    char name[8];
+    char data[64], state[64], socket[64];
+    uint16_t port;
+    uint64_t serial;
+    struct pgctl *pgctl;
+    struct facts facts;
+    struct operation_result results[4];
+    unsigned results_count;
+    char notices[4096];
+    char progress[256];
+    bool closed;
+};
+
+static char top[] = "/tmp/ttorch-pgctl.XXXXXX";
+static char guard_program[64];
+static uv_loop_t loop;
+static struct host a, b;
+
+/* ---- the harness ---- */
+
+static void took_facts(void *user, const struct facts *facts) { ((struct host *)user)->facts = *facts; }
+
+static void took_result(void *user, const struct operation_result *result) {
+    struct host *host = user;
+    host->results[host->results_count++] = *result;
+}
+
+static void took_progress(void *user, uint64_t serial, const char *text) {
+    struct host *host = user;
+    (void)serial;
+    snprintf(host->progress, sizeof host->progress, "%s", text);
+}
+
+static void took_notice(void *user, const char *text) {
+    struct host *host = user;
+    size_t length = strlen(host->notices);
+    snprintf(host->notices + length, sizeof host->notices - length, "%s\n", text);
+}
+
+static void took_close(void *user) { ((struct host *)user)->closed = true; }
+
+static void timed_out(uv_timer_t *timer) { *(bool *)timer->data = true; }
+
+/* Runs the loop until `holds`, or fails with `what`. */
+static void until(bool (*holds)(const struct host *host), const struct host *host, const char *what) {
+    bool late = false;
+    uv_timer_t *timer = malloc(sizeof *timer);
+    uv_timer_init(&loop, timer);
+    timer->data = &late;
+    uv_timer_start(timer, timed_out, PATIENCE_MS, 0);
+    while (!holds(host) && !late)
+        uv_run(&loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)timer, (uv_close_cb)free);
+    if (late)
+        fail_msg("%s: %s (notices: %s)", host->name, what, host->notices);
+}
+
+static struct pgctl_config config_of(const struct host *host) {
+    static char password_file[64];
+    static const struct pgctl_parameter all[] = {
+        {"shared_buffers", "16MB"}, {"work_mem", "5MB"}, {"restart_after_crash", "on"}, {"max_connections", "30"}};
+    static const struct pgctl_parameter primary[] = {{"maintenance_work_mem", "17MB"}};
+    static const struct pgctl_parameter standby[] = {{"maintenance_work_mem", "18MB"}};
+    snprintf(password_file, sizeof password_file, "%s/password", top);
+    return (struct pgctl_config){.member = host->name,
+                                 .bin_directory = BIN_DIRECTORY,
+                                 .data_directory = host->data,
+                                 .state_directory = host->state,
+                                 .guard_program = guard_program,
+                                 .listen_addresses = "127.0.0.1",
+                                 .port = host->port,
+                                 .socket_directory = host->socket,
+                                 .superuser = "admin",
+                                 .replication_user = "ttorch",
+                                 .password_file = password_file,
+                                 .parameters_all = all,
+                                 .parameters_all_count = 4,
+                                 .parameters_primary = primary,
+                                 .parameters_primary_count = 1,
+                                 .parameters_standby = standby,
+                                 .parameters_standby_count = 1,
+                                 .slot_keep_bytes = 256 << 20,
+                                 .probe_interval_ms = 200};
+}
+
+static bool knows_guard(const struct host *host) { return host->facts.guard; }
+
+static void host_open(struct host *host) {
+    static const struct pgctl_callbacks callbacks = {took_facts, took_result, took_progress, took_notice};
+    struct pgctl_config config = config_of(host);
+    struct error error;
+    memset(&host->facts, 0, sizeof host->facts);
+    host->closed = false;
+    if (pgctl_open(&host->pgctl, &loop, &config, &callbacks, host, &error) == FAILED)
+        fail_msg("open: %s", error.text);
+    until(knows_guard, host, "no guard");
+}
+
+static bool is_closed(const struct host *host) { return host->closed; }
+
+static void host_close(struct host *host, bool keep) {
+    pgctl_close(host->pgctl, keep, took_close, host);
+    until(is_closed, host, "does not close");
+    host->pgctl = NULL;
+}
+
+static void upkeep_of(struct host *host, const struct host *peer) {
+    struct upkeep upkeep = {.peers_count = 1};
+    snprintf(upkeep.peers[0].name, sizeof upkeep.peers[0].name, "%s", peer->name);
+    snprintf(upkeep.peers[0].host, sizeof upkeep.peers[0].host, "127.0.0.1");
+    pgctl_upkeep(host->pgctl, &upkeep);
+}
+
+static bool has_result(const struct host *host) { return host->results_count > 0; }
+
+/* Runs an operation to its end; prints how long it took. */
+static struct operation_result run(struct host *host, struct operation operation) {
+    nsec begun = time_now();
+    operation.serial = ++host->serial;
+    host->results_count = 0;
+    pgctl_operate(host->pgctl, &operation);
+    assert_int_equal(host->results_count, 0); /* never from inside the call */
+    until(has_result, host, operation_kind_name(operation.kind));
+    print_message("# %s: %s %.1f ms%s%s\n", host->name, operation_kind_name(operation.kind),
+                  (double)(time_now() - begun) / 1e6, host->results[0].error.text[0] != '\0' ? ": " : "",
+                  host->results[0].error.text);
+    assert_int_equal(host->results[0].serial, operation.serial);
+    assert_int_equal(host->results[0].kind, operation.kind);
+    return host->results[0];
+}
+
+static struct operation_result must(struct host *host, struct operation operation) {
+    struct operation_result result = run(host, operation);
+    if (result.outcome != OUTCOME_DONE)
+        fail_msg("%s: %s (outcome %d)", host->name, result.error.text, result.outcome);
+    return result;
+}
+
+static void must_refuse(struct host *host, struct operation operation, const char *why) {
+    struct operation_result result = run(host, operation);
+    assert_int_equal(result.outcome, OUTCOME_REFUSED);
+    if (strstr(result.error.text, why) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", result.error.text, why);
+}
+
+static struct operation simple(enum operation_kind kind) { return (struct operation){.kind = kind}; }
+
+static struct operation from(enum operation_kind kind, const struct host *upstream, uint32_t copy) {
+    struct operation operation = {.kind = kind, .copy = copy};
+    snprintf(operation.upstream.name, sizeof operation.upstream.name, "%s", upstream->name);
+    snprintf(operation.upstream.host, sizeof operation.upstream.host, "127.0.0.1");
+    operation.upstream.port = upstream->port;
+    return operation;
+}
+
+static struct operation follow(const struct host *upstream, const char *name, uint32_t epoch) {
+    struct operation operation = from(OPERATE_FOLLOW, upstream, 0);
+    operation.epoch = epoch;
+    snprintf(operation.application_name, sizeof operation.application_name, "%s", name);
+    return operation;
+}
+
+static struct operation rule(enum operation_kind kind, unsigned needed, const char *name) {
+    struct operation operation = {.kind = kind};
+    operation.rule.needed = needed;
+    operation.rule.names_count = name != NULL;
+    if (name != NULL)
+        snprintf(operation.rule.names[0], sizeof operation.rule.names[0], "%s", name);
+    return operation;
+}
+
+static struct operation promote(Position base, uint32_t timeline, uint32_t epoch, unsigned needed, const char *name) {
+    struct operation operation = rule(OPERATE_PROMOTE, needed, name);
+    operation.base = base;
+    operation.timeline = timeline;
+    operation.epoch = epoch;
+    return operation;
+}
+
+static struct operation cut(uint32_t epoch) { return (struct operation){.kind = OPERATE_CUT, .epoch = epoch}; }
+
+/* One question, asked as a client would; the test may block. */
+static char *sql(const struct host *host, const char *question) {
+    static char answer[1024];
+    char conninfo[256];
+    snprintf(conninfo, sizeof conninfo, "host=%s port=%u user=admin dbname=postgres", host->socket, host->port);
+    PGconn *connection = PQconnectdb(conninfo);
+    PGresult *result = PQexec(connection, question);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s: %s%s", question, PQerrorMessage(connection), PQresultErrorMessage(result));
+    snprintf(answer, sizeof answer, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    PQfinish(connection);
+    return answer;
+}
+
+static bool is_standby(const struct host *host) {
+    return host->facts.server == SERVER_STANDBY && host->facts.position.timeline != 0;
+}
+static bool is_streaming(const struct host *host) { return is_standby(host) && host->facts.streaming; }
+static bool is_durable(const struct host *host) {
+    return host->facts.server == SERVER_PRIMARY && host->facts.durable_seen;
+}
+static bool is_down(const struct host *host) { return host->facts.server == SERVER_DOWN; }
+static bool is_hung(const struct host *host) { return host->facts.server == SERVER_HUNG; }
+static bool is_primary(const struct host *host) { return host->facts.server == SERVER_PRIMARY; }
+static bool sends(const struct host *host) {
+    return host->facts.senders_count == 1 && strcmp(host->facts.senders[0].state, "streaming") == 0;
+}
+
+static bool keeps_slot_of(const struct host *host, const struct host *peer) {
+    char question[200];
+    snprintf(question, sizeof question, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'ttorch_%s'",
+             peer->name);
+    return strcmp(sql(host, question), "1") == 0;
+}
+
+static bool keeps_slot(const struct host *host) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    return keeps_slot_of(host, host == &a ? &b : &a);
+}
+static bool has_login(const struct host *host) {
+    return strcmp(sql(host, "SELECT count(*) FROM pg_authid WHERE rolname = 'ttorch' AND rolreplication "
+                            "AND rolpassword LIKE 'SCRAM-SHA-256$%'"),
+                  "1") == 0;
+}
+
+/* ---- without a server ---- */
+
+static void versions_are_known_by_name(void **state) {
+    (void)state;
+    unsigned number;
+    struct error error;
+    assert_int_equal(version_parse(&number, "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n", &error), OK);
+    assert_int_equal(number, 150020);
+    assert_int_equal(version_parse(&number, "postgres (PostgreSQL) 18beta1\n", &error), OK);
+    assert_int_equal(number, 180000);
+    assert_int_equal(version_parse(&number, "postgres (PostgreSQL) 13.9\n", &error), FAILED);
+    assert_non_null(strstr(error.text, "13.9 is not supported"));
+    assert_int_equal(version_parse(&number, "postgres (PostgreSQL) 19devel\n", &error), FAILED);
+    assert_int_equal(version_parse(&number, "mysqld  Ver 8\n", &error), FAILED);
+}
+
+static void a_rule_is_quoted(void **state) {
+    (void)state;
+    char names[256];
+    struct rule_setting setting = {.needed = 1, .names_count = 2, .names = {"m1_1_2", "m-2_3_2"}};
+    settings_rule(names, sizeof names, &setting);
+    assert_string_equal(names, "ANY 1 (\"m1_1_2\", \"m-2_3_2\")");
+    setting.needed = 0;
+    settings_rule(names, sizeof names, &setting);
+    assert_string_equal(names, "");
+}
+
+static void settings_are_read_back(void **state) {
+    (void)state;
+    char path[128];
+    struct settings written, read;
+    struct error error;
+    struct pgctl_config config = config_of(&a);
+    struct upstream upstream = {.name = "x", .host = "it's\\here", .port = 5432};
+    snprintf(path, sizeof path, "%s/settings", top);
+    assert_false(settings_read(&read, path));
+    assert_string_equal(read.synchronous_standby_names, NOBODY);
+    settings_follow(&written, &config, "/pass file", &upstream, "a_1_2");
+    written.primary = true;
+    assert_int_equal(settings_write(&written, &(struct minimums){{0}}, path, &config, &error), OK);
+    assert_true(settings_read(&read, path));
+    assert_true(read.primary);
+    assert_string_equal(read.primary_conninfo, written.primary_conninfo);
+    assert_string_equal(read.primary_slot_name, "ttorch_a");
+    assert_string_equal(read.synchronous_standby_names, NOBODY);
+    char *text = file_read(path);
+    assert_null(strstr(text, PASSWORD));
+    assert_null(strstr(text, "restart_after_crash = 'on'")); /* the user's; ours wins */
+    assert_non_null(strstr(text, "work_mem = '5MB'"));
+    free(text);
+    unlink(path);
+}
+
+static void marked_text_goes_the_rest_stays(void **state) {
+    (void)state;
+    char *kept = text_without("one\n# b\ntwo\n# e\nthree # mark\nfour", "# b", "# e", "# mark");
+    assert_string_equal(kept, "one\nfour");
+    free(kept);
+}
+
+static void settings_that_override_ours_leave_auto_conf(void **state) {
+    (void)state;
+    char path[128];
+    struct error error;
+    snprintf(path, sizeof path, "%s/postgresql.auto.conf", top);
+    assert_int_equal(file_write(path, 0600,
+                                "# Do not edit\nwork_mem = '1MB'\nprimary_conninfo = 'host=x'\n"
+                                "recovery_target_lsn = '0/1'\nsynchronous_standby_names=''\n",
+                                &error),
+                     OK);
+    assert_int_equal(settings_clean_auto(top, &error), OK);
+    char *text = file_read(path);
+    assert_string_equal(text, "# Do not edit\nwork_mem = '1MB'\n");
+    free(text);
+    unlink(path);
+}
+
+static void trailing_placeholders_go(void **state) {
+    (void)state;
+    char path[128];
+    struct error error;
+    unsigned count;
+    snprintf(path, sizeof path, "%s/pg_wal", top);
+    mkdir(path, 0700);
+    assert_int_equal(placeholders_write(top, 1, 4, &error), OK); /* 2, 3 */
+    snprintf(path, sizeof path, "%s/pg_wal/00000004.history", top);
+    assert_int_equal(file_write(path, 0600, "1\t0/3000000\tno recovery target specified\n", &error), OK);
+    assert_int_equal(placeholders_write(top, 4, 7, &error), OK); /* 5, 6 */
+    assert_int_equal(placeholders_remove_trailing(top, &error), OK);
+    assert_true(file_exists(path));
+    snprintf(path, sizeof path, "%s/pg_wal/00000003.history", top);
+    assert_true(file_exists(path));
+    snprintf(path, sizeof path, "%s/pg_wal/00000005.history", top);
+    assert_false(file_exists(path));
+    assert_int_equal(histories_set_aside(top, 3, &count, &error), OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(histories_set_aside(top, 3, &count, &error), OK);
+    assert_int_equal(count, 0);
+}
+
+static void strangers_are_refused(void **state) {
+    (void)state;
+    char path[128];
+    struct error error;
+    struct datadir look;
+    const struct version *version = version_find(15);
+    snprintf(path, sizeof path, "%s/stranger", top);
+    datadir_look(&look, path, "/nonexistent", version);
+    assert_int_equal(look.state, DATA_EMPTY);
+    mkdir(path, 0700);
+    datadir_look(&look, path, "/nonexistent", version);
+    assert_int_equal(look.state, DATA_EMPTY);
+    snprintf(path, sizeof path, "%s/stranger/PG_VERSION", top);
+    assert_int_equal(file_write(path, 0600, "13\n", &error), OK);
+    snprintf(path, sizeof path, "%s/stranger", top);
+    datadir_look(&look, path, "/nonexistent", version);
+    assert_int_equal(look.state, DATA_REFUSED);
+    assert_non_null(strstr(look.refused, "PostgreSQL 13"));
+}
+
+/* ---- a life; each builds on the one before ---- */
+
+static Position base;
+static bool unfinished; /* a part of the life failed: what follows could tell nothing */
+
+struct part {
+    void (*run)(void);
+};
+
+static void run_part(void **state) {
+    const struct part *part = *state;
+    assert_false(unfinished);
+    unfinished = true;
+    part->run();
+    unfinished = false;
+}
+
+#define LIFE(function)                                               \
+    {                                                                \
+#function, run_part, NULL, NULL, &(struct part) { function } \
+    }
+
+static void made_and_started_as_a_standby(void) {
+    host_open(&a);
+    assert_int_equal(a.facts.server, SERVER_DOWN);
+    assert_int_equal(a.facts.data, DATA_EMPTY);
+    assert_non_null(strstr(a.notices, "restart_after_crash"));
+    upkeep_of(&a, &b);
+    must_refuse(&a, simple(OPERATE_START), "empty");
+    struct operation initdb = {.kind = OPERATE_INITDB, .copy = 1};
+    must(&a, initdb);
+    must_refuse(&a, initdb, "not empty");
+    must(&a, simple(OPERATE_START));
+    until(is_standby, &a, "is no standby");
+    assert_int_equal(a.facts.copy, 1);
+    assert_int_equal(a.facts.data, DATA_COMPLETE);
+    assert_true(a.facts.standby_signal);
+    assert_true(a.facts.system_identifier != 0);
+    assert_int_equal(a.facts.server_version / 10000, 15);
+    assert_string_equal(sql(&a, "SHOW synchronous_standby_names"), NOBODY);
+    assert_string_equal(sql(&a, "SHOW maintenance_work_mem"), "18MB");
+    base = must(&a, cut(0)).position;
+    assert_int_equal(base.timeline, 1);
+    assert_int_equal(base.lsn, a.facts.position.lsn);
+}
+
+static void promoted_through_placeholders(void) {
+    Position wrong = {.timeline = base.timeline, .lsn = base.lsn - 8};
+    must_refuse(&a, promote(wrong, 5, 1, 0, NULL), "not at the base");
+    must(&a, promote(base, 5, 1, 0, NULL));
+    until(is_durable, &a, "no durable write");
+    assert_int_equal(a.facts.position.timeline, 5);
+    assert_true(a.facts.standby_signal);
+    assert_string_equal(sql(&a, "SHOW synchronous_standby_names"), "");
+    assert_string_equal(sql(&a, "SHOW maintenance_work_mem"), "17MB");
+    until(has_login, &a, "no login");
+    until(keeps_slot, &a, "no slot");
+    sql(&a, "CREATE TABLE ledger (number int)");
+    sql(&a, "INSERT INTO ledger SELECT generate_series(1, 1000)");
+}
+
+static void cloned_and_following(void) {
+    host_open(&b);
+    upkeep_of(&b, &a);
+    must(&b, from(OPERATE_CLONE, &a, 7));
+    assert_int_equal(b.facts.data, DATA_COMPLETE);
+    must(&b, simple(OPERATE_START));
+    until(is_standby, &b, "is no standby");
+    assert_int_equal(b.facts.copy, 7);
+    assert_int_equal(b.facts.system_identifier, a.facts.system_identifier);
+    must(&b, follow(&a, "b_7_1", 1));
+    nsec begun = time_now();
+    until(is_streaming, &b, "does not stream");
+    print_message("# b streams %.1f ms after follow\n", (double)(time_now() - begun) / 1e6);
+    until(sends, &a, "has no sender");
+    assert_string_equal(b.facts.upstream_name, "b_7_1");
+    assert_string_equal(a.facts.senders[0].name, "b_7_1");
+    assert_int_equal(b.facts.position.timeline, 5);
+    until(keeps_slot, &b, "no slot on the standby");
+}
+
+static void ruled_from_empty_and_on(void) {
+    struct operation_result result = must(&a, rule(OPERATE_RULE, 1, "b_7_1"));
+    assert_true(result.lsn > base.lsn);
+    assert_string_equal(sql(&a, "SHOW synchronous_standby_names"), "ANY 1 (\"b_7_1\")");
+    must(&a, rule(OPERATE_RULE, 1, "b_7_1"));
+    must_refuse(&b, rule(OPERATE_RULE, 1, "b_7_1"), "not a primary");
+    must_refuse(&a, rule(OPERATE_RULE, 1, NULL), "more acknowledgements");
+    sql(&a, "INSERT INTO ledger VALUES (1001)");
+    must(&a, simple(OPERATE_CHECKPOINT));
+}
+
+static void a_restarted_daemon_disturbs_nothing(void) {
+    char pid[32];
+    snprintf(pid, sizeof pid, "%s", sql(&a, "SELECT pg_postmaster_start_time()::text"));
+    host_close(&a, true);
+    host_open(&a);
+    upkeep_of(&a, &b);
+    until(is_durable, &a, "is no primary any more");
+    assert_string_equal(sql(&a, "SELECT pg_postmaster_start_time()::text"), pid);
+    until(sends, &a, "has no sender");
+    assert_string_equal(sql(&a, "SHOW synchronous_standby_names"), "ANY 1 (\"b_7_1\")");
+    assert_string_equal(sql(&a, "SHOW maintenance_work_mem"), "17MB");
+}
+
+static void failed_over(void) {
+    char question[64];
+    /* `a` writes on alone for a while: its history diverges */
+    must(&a, rule(OPERATE_RULE, 0, NULL));
+    kill((pid_t)atoi(sql(&b, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'")), SIGSTOP);
+    for (int i = 0; i < 3; i++)
+        sql(&a, "INSERT INTO ledger SELECT generate_series(2000, 3000)");
+    must(&a, simple(OPERATE_KILL));
+    until(is_down, &a, "is not down");
+    pid_t receiver = (pid_t)atoi(sql(&b, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"));
+    kill(receiver, SIGCONT);
+
+    base = must(&b, cut(1)).position;
+    assert_int_equal(base.timeline, 5);
+    must(&b, cut(1));
+    assert_string_equal(sql(&b, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'"), "0");
+    must_refuse(&b, follow(&a, "b_7_1", 1), "pledged");
+    must_refuse(&b, promote(base, 8, 1, 1, "a_1_2"), "pledged");
+    must(&b, promote(base, 8, 2, 1, "a_1_2"));
+    until(is_durable, &b, "no durable write");
+    assert_int_equal(b.facts.position.timeline, 8);
+    assert_int_equal(b.facts.pledged_epoch, 1);
+    assert_string_equal(sql(&b, "SHOW synchronous_standby_names"), "ANY 1 (\"a_1_2\")");
+    snprintf(question, sizeof question, "SELECT count(*) FROM ledger WHERE number <= 1001");
+    assert_string_equal(sql(&b, question), "1001");
+}
+
+static void the_old_primary_is_rewound(void) {
+    char path[128];
+    must(&a, simple(OPERATE_START));
+    until(is_standby, &a, "is no standby");
+    assert_int_equal(a.facts.position.timeline, 5);
+    assert_true(a.facts.position.lsn > base.lsn); /* it diverged */
+    must_refuse(&a, from(OPERATE_REWIND, &b, 0), "runs");
+    must(&a, simple(OPERATE_STOP));
+    must(&a, from(OPERATE_REWIND, &b, 0));
+    snprintf(path, sizeof path, "%s/diverged", a.state);
+    assert_true(file_exists(path));
+    must(&a, simple(OPERATE_START));
+    must(&a, follow(&b, "a_1_2", 2));
+    until(is_streaming, &a, "does not stream");
+    assert_int_equal(a.facts.copy, 1);
+    until(sends, &b, "has no sender");
+    sql(&b, "INSERT INTO ledger VALUES (4000)"); /* acknowledged by `a`, else it would hang */
+    assert_string_equal(sql(&a, "SHOW port"), sql(&a, "SELECT inet_server_port()") == NULL ? "" : sql(&a, "SHOW port"));
+}
+
+static void a_standby_restarts_with_placeholders(void) {
+    struct error error;
+    must(&a, simple(OPERATE_STOP));
+    assert_int_equal(placeholders_write(a.data, 8, 12, &error), OK);
+    must(&a, simple(OPERATE_START));
+    until(is_standby, &a, "is no standby");
+    assert_int_equal(a.facts.position.timeline, 8);
+    must(&a, follow(&b, "a_1_2", 2));
+    until(is_streaming, &a, "does not stream");
+}
+
+/* A crashed primary that has not been started since: pg_rewind needs it recovered. */
+static void a_crashed_primary_is_rewound(void) {
+    must(&b, rule(OPERATE_RULE, 0, NULL));
+    base = must(&a, cut(2)).position;
+    sql(&b, "INSERT INTO ledger VALUES (5000)");
+    must(&b, simple(OPERATE_KILL));
+    must(&a, promote(base, 9, 3, 0, NULL));
+    until(is_durable, &a, "no durable write");
+    must(&b, from(OPERATE_REWIND, &a, 0));
+    must(&b, simple(OPERATE_START));
+    must(&b, follow(&a, "b_7_3", 3));
+    until(is_streaming, &b, "does not stream");
+    assert_string_equal(sql(&b, "SELECT count(*) FROM ledger WHERE number = 5000"), "0");
+    must(&a, rule(OPERATE_RULE, 1, "b_7_3"));
+}
+
+/* A real history file of an epoch that never came to be, and settings that others left. */
+static void a_void_timeline_is_forgotten(void) {
+    char path[128], line[128], text[LSN_TEXT_MAX];
+    struct error error;
+    sql(&b, "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'");
+    sql(&b, "SELECT pg_wal_replay_pause()");
+    base = must(&b, cut(3)).position;
+    assert_int_equal(base.timeline, 9);
+    snprintf(path, sizeof path, "%s/pg_wal/0000000B.history", b.data);
+    snprintf(line, sizeof line, "9\t%s\tvoid\n", lsn_text(base.lsn + 0x1000, text));
+    assert_int_equal(file_write(path, 0600, line, &error), OK);
+    must(&a, simple(OPERATE_STOP));
+    must(&b, promote(base, 12, 4, 0, NULL));
+    until(is_durable, &b, "no durable write");
+    assert_int_equal(b.facts.position.timeline, 12);
+    assert_false(file_exists(path) && strstr(file_read(path), "void") != NULL);
+}
+
+static void kill_cancels(void) {
+    struct operation clone = from(OPERATE_CLONE, &b, 2), end = simple(OPERATE_KILL);
+    clone.serial = 1000;
+    end.serial = 1001;
+    a.results_count = 0;
+    pgctl_operate(a.pgctl, &clone);
+    uv_run(&loop, UV_RUN_ONCE);
+    pgctl_operate(a.pgctl, &end);
+    while (a.results_count < 2)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(a.results[0].serial, 1000);
+    assert_int_equal(a.results[0].outcome, OUTCOME_CANCELLED);
+    assert_int_equal(a.results[1].serial, 1001);
+    assert_int_equal(a.results[1].outcome, OUTCOME_DONE);
+    assert_int_equal(a.facts.data, DATA_COMPLETE);
+    must(&a, from(OPERATE_CLONE, &b, 2)); /* over the old one */
+    assert_int_equal(a.facts.copy, 2);
+    must(&a, simple(OPERATE_START));
+    must(&a, follow(&b, "a_2_4", 4));
+    until(is_streaming, &a, "does not stream");
+    assert_non_null(strstr(a.progress, "clone: "));
+}
+
+static void a_stopped_server_is_hung(void) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/postmaster.pid", b.data);
+    assert_true(is_primary(&b));
+    pid_t session = (pid_t)atoi(sql(&b, "SELECT pid FROM pg_stat_activity WHERE application_name = 'ttorchd' AND "
+                                        "query LIKE '%received_tli%' AND pid <> pg_backend_pid()"));
+    assert_true(session > 1);
+    kill(session, SIGSTOP);
+    until(is_hung, &b, "is not hung");
+    kill(session, SIGCONT);
+    until(is_primary, &b, "stays hung");
+}
+
+static void the_guard_fires(void) {
+    assert_true(pgctl_arm(b.pgctl, 4, time_now() + msec(100)));
+    until(is_down, &b, "outlived its deadline");
+    must(&b, simple(OPERATE_START));
+    until(is_standby, &b, "is no standby");
+}
+
+static void adopted(void) {
+    char path[128];
+    must(&b, simple(OPERATE_STOP));
+    snprintf(path, sizeof path, "%s/label", b.state);
+    unlink(path);
+    host_close(&b, false);
+    host_open(&b);
+    assert_int_equal(b.facts.copy, 0);
+    assert_int_equal(b.facts.data, DATA_COMPLETE);
+    struct operation adopt = {.kind = OPERATE_ADOPT, .copy = 9};
+    must(&b, adopt);
+    assert_int_equal(b.facts.copy, 9);
+}
+
+static void a_start_that_fails_says_why(void) {
+    char path[128];
+    struct error error;
+    snprintf(path, sizeof path, "%s/postgresql.conf", b.data);
+    char *before = file_read(path);
+    assert_int_equal(file_write(path, 0600, "no_such_setting = 1\n", &error), OK);
+    struct operation_result result = run(&b, simple(OPERATE_START));
+    assert_int_equal(result.outcome, OUTCOME_FAILED);
+    assert_non_null(strstr(result.error.text, "contains errors"));
+    assert_int_equal(file_write(path, 0600, before, &error), OK);
+    free(before);
+    until(is_down, &b, "is not down");
+    must(&b, simple(OPERATE_START));
+}
+
+static void closed(void) {
+    host_close(&a, false);
+    host_close(&b, false);
+}
+
+/* ---- around it ---- */
+
+static uint16_t free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&address, length) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+        abort();
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static void host_name(struct host *host, const char *name) {
+    snprintf(host->name, sizeof host->name, "%s", name);
+    snprintf(host->data, sizeof host->data, "%s/%s/data", top, name);
+    snprintf(host->state, sizeof host->state, "%s/%s/state", top, name);
+    snprintf(host->socket, sizeof host->socket, "%s/%s", top, name);
+    mkdir(host->socket, 0700);
+    host->port = free_port();
+}
+
+static bool become_postgres(void) {
+    const struct passwd *user = getpwnam("postgres");
+    if (geteuid() != 0)
+        return true;
+    if (user == NULL || chown(top, user->pw_uid, user->pw_gid) != 0)
+        return false;
+    return setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0;
+}
+
+static void copy_guard(void) {
+    char command[512];
+    snprintf(guard_program, sizeof guard_program, "%s/ttorch-guard", top);
+    snprintf(command, sizeof command, "cp '%s' '%s' && chmod 755 '%s'", TTORCH_GUARD, guard_program, guard_program);
+    if (system(command) != 0)
+        abort();
+}
+
+static int remove_one(const char *path, const struct stat *at, int kind, struct FTW *where) {
+    (void)at, (void)kind, (void)where;
+    return remove(path);
+}
+
+static int prepare(void **state) {
+    char path[64];
+    struct error error;
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(path, sizeof path, "%s/password", top);
+    if (uv_loop_init(&loop) != 0 || file_write(path, 0600, PASSWORD "\n", &error) == FAILED)
+        return -1;
+    host_name(&a, "a");
+    host_name(&b, "b");
+    return 0;
+}
+
+static void show_log(const struct host *host) {
+    char command[256];
+    snprintf(command, sizeof command, "tail -n 25 '%s/postgresql.log' | sed 's/^/# %s: /'", host->state, host->name);
+    if (system(command) != 0)
+        print_message("# no log\n");
+}
+
+static int clean_up(void **state) {
+    (void)state;
+    if (unfinished) {
+        show_log(&a);
+        show_log(&b);
+    }
+    if (a.pgctl != NULL) /* a test failed */
+        host_close(&a, false);
+    if (b.pgctl != NULL)
+        host_close(&b, false);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&loop) != 0)
+        return -1;
+    nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(versions_are_known_by_name),
+        cmocka_unit_test(a_rule_is_quoted),
+        cmocka_unit_test(settings_are_read_back),
+        cmocka_unit_test(marked_text_goes_the_rest_stays),
+        cmocka_unit_test(settings_that_override_ours_leave_auto_conf),
+        cmocka_unit_test(trailing_placeholders_go),
+        cmocka_unit_test(strangers_are_refused),
+        LIFE(made_and_started_as_a_standby),
+        LIFE(promoted_through_placeholders),
+        LIFE(cloned_and_following),
+        LIFE(ruled_from_empty_and_on),
+        LIFE(a_restarted_daemon_disturbs_nothing),
+        LIFE(failed_over),
+        LIFE(the_old_primary_is_rewound),
+        LIFE(a_standby_restarts_with_placeholders),
+        LIFE(a_crashed_primary_is_rewound),
+        LIFE(a_void_timeline_is_forgotten),
+        LIFE(kill_cancels),
+        LIFE(a_stopped_server_is_hung),
+        LIFE(the_guard_fires),
+        LIFE(adopted),
+        LIFE(a_start_that_fails_says_why),
+        LIFE(closed),
+    };
+    if (mkdtemp(top) == NULL)
+        return 1;
+    copy_guard();
+    if (!become_postgres())
+        return 1;
+    return cmocka_run_group_tests(tests, prepare, clean_up);
+}
