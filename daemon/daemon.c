@@ -121,9 +121,10 @@ static void reload(struct daemon *daemon) {
         free(config);
     } else {
         config_compare(daemon->config, config, log_change, daemon);
+        config_take_over(daemon->config, config);
+        daemon->core.config.probe_timeout_ms = daemon->config->probe_timeout_ms;
         log_notice("the configuration was reloaded");
-        free(daemon->config);
-        daemon->config = config;
+        free(config);
     }
     notify_ready();
 }
@@ -367,6 +368,7 @@ int daemon_run(struct config *config) {
     else {
         log_notice("ttorchd %s runs as member %s of cluster %s", TTORCH_VERSION, config->member, config->cluster);
         notify_ready();
+        publish_changed(daemon->publish);
         inbox_add(&daemon->inbox, EVENT_TICK);
     }
     if (daemon->closing > 0 || !daemon->ending)

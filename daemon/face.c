@@ -32,7 +32,6 @@ void face_fill(void *user, struct face *ret_face) {
         .waiting = record.waiting[0] != '\0' ? record.waiting
                    : core->self == 0         ? "waiting for the cluster to be founded"
                    : !core->synced           ? "waiting for a leader, to learn what has happened meanwhile"
-                   : core->leader            ? core->coordinator.why
                                              : "",
         .superuser = daemon->config->postgresql.superuser,
         .now = now,

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sysexits.h>
 
 #include "config/config.h"
 #include "daemon/daemon.h"
@@ -59,7 +60,7 @@ int main(int argc, char **argv) {
     struct config *config = calloc(1, sizeof *config);
     if (config == NULL || config_load(config, file, complain, NULL) != OK) {
         free(config);
-        return 1;
+        return check ? 1 : EX_CONFIG; /* at which systemd does not try again */
     }
     if (check) {
         printf("%s: right\n", file);
