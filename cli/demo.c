@@ -327,8 +327,7 @@ static status round_strike(struct demo *demo, struct demo_round *round, struct e
     round->fault = fault->name;
     snprintf(round->from, sizeof round->from, "%s", status_primary(demo->status));
     screen_say(&demo->screen, "round %u: %s %s", demo->report.rounds_count + 1, fault->told, round->from);
-    demo->round.struck_at = time_now();
-    return fault->strike(&demo->cluster, demo->round.struck, error);
+    return fault->strike(&demo->cluster, demo->round.struck, &demo->round.struck_at, error);
 }
 
 static status round_heal(struct demo *demo, struct demo_round *round, struct error *error) {
@@ -429,7 +428,7 @@ static void print_json(const struct demo *demo, bool kept) {
     json_t *all = report_json(&demo->report);
     if (kept)
         json_object_set_new(all, "directory", json_string(demo->cluster.directory));
-    json_dumpf(all, stdout, JSON_PRESERVE_ORDER);
+    json_dumpf(all, stdout, JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(all);
 }

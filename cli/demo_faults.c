@@ -1,6 +1,5 @@
 #include "cli/demo_faults.h"
 
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +22,17 @@ static status mend_nothing(struct cluster *cluster, unsigned member, struct erro
     return OK;
 }
 
-static status strike_kill(struct cluster *cluster, unsigned member, struct error *error) {
+static status strike_kill(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error) {
     if (require_postgres(cluster, member, error) != OK)
         return FAILED;
-    kill(cluster_postmaster(cluster, member), SIGKILL);
+    pid_t postmaster = cluster_postmaster(cluster, member);
+    *ret_at = time_now();
+    kill(postmaster, SIGKILL);
     return OK;
 }
 
 /* Stopped first, so that none can act on the death of another; what was forked meanwhile is found on a second look. */
-static status strike_host(struct cluster *cluster, unsigned member, struct error *error) {
+static status strike_host(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error) {
     if (require_postgres(cluster, member, error) != OK)
         return FAILED;
     struct processes *host = calloc(1, sizeof *host);
@@ -41,10 +42,12 @@ static status strike_host(struct cluster *cluster, unsigned member, struct error
     pid_t guard = process_parent(cluster_postmaster(cluster, member));
     if (guard != getpid()) /* ours if its guard is dead */
         processes_add(host, guard);
+    cluster_add_postgres(cluster, member, host);
+    *ret_at = time_now();
     for (unsigned before = 0; before != host->count;) {
         before = host->count;
-        cluster_add_postgres(cluster, member, host);
         processes_signal(host, SIGSTOP);
+        cluster_add_postgres(cluster, member, host);
     }
     processes_signal(host, SIGKILL);
     free(host);
@@ -55,41 +58,48 @@ static status mend_host(struct cluster *cluster, unsigned member, struct error *
     return cluster_start(cluster, member, error);
 }
 
-static status signal_postgres(struct cluster *cluster, unsigned member, int signal) {
+/* Returns the time of the first signal. */
+static nsec signal_postgres(struct cluster *cluster, unsigned member, int signal) {
     struct processes *postgres = calloc(1, sizeof *postgres);
     require(postgres != NULL);
-    for (unsigned before = UINT_MAX; before != postgres->count;) {
+    cluster_add_postgres(cluster, member, postgres);
+    nsec began = time_now();
+    for (unsigned before = 0; before != postgres->count;) {
         before = postgres->count;
-        cluster_add_postgres(cluster, member, postgres);
         processes_signal(postgres, signal);
+        cluster_add_postgres(cluster, member, postgres);
     }
     free(postgres);
-    return OK;
+    return began;
 }
 
-static status strike_freeze(struct cluster *cluster, unsigned member, struct error *error) {
+static status strike_freeze(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error) {
     if (require_postgres(cluster, member, error) != OK)
         return FAILED;
-    return signal_postgres(cluster, member, SIGSTOP);
+    *ret_at = signal_postgres(cluster, member, SIGSTOP);
+    return OK;
 }
 
 static status mend_freeze(struct cluster *cluster, unsigned member, struct error *error) {
     (void)error;
-    return signal_postgres(cluster, member, SIGCONT);
+    signal_postgres(cluster, member, SIGCONT);
+    return OK;
 }
 
 /* cluster_reap starts it again at once, as systemd would. */
-static status strike_daemon(struct cluster *cluster, unsigned member, struct error *error) {
+static status strike_daemon(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error) {
     if (cluster->members[member].daemon <= 0)
         return error_set(error, "%s: ttorchd does not run", cluster->members[member].name);
+    *ret_at = time_now();
     kill(cluster->members[member].daemon, SIGKILL);
     return OK;
 }
 
-static status strike_switchover(struct cluster *cluster, unsigned member, struct error *error) {
+static status strike_switchover(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error) {
     json_t *body = json_object(), *answer = NULL;
     struct client client = watch_client(cluster, member);
     client.timeout_ms = 5000;
+    *ret_at = time_now();
     status outcome = client_post(&client, "/v1/switchover", body, &answer, error);
     json_decref(body);
     json_decref(answer);

@@ -9,8 +9,9 @@ struct fault {
     const char *name;
     const char *told;   /* before the name of the member */
     bool moves_primary; /* a new epoch must follow; else nothing at all may change */
-    /* Both get the primary that was struck. `mend` comes once writes go on. */
-    status (*strike)(struct cluster *cluster, unsigned member, struct error *error);
+    /* Strikes the primary `member`; `ret_at` = just before the first blow, once all that it needs is known. */
+    status (*strike)(struct cluster *cluster, unsigned member, nsec *ret_at, struct error *error);
+    /* Of the member that was struck, once writes go on. */
     status (*mend)(struct cluster *cluster, unsigned member, struct error *error);
 };
 

@@ -24,26 +24,46 @@
 
 /* ---- programs ---- */
 
-static status program_beside_us(const char *variable, const char *name, const char *built_in, char *ret_path,
-                                struct error *error) {
-    char us[PATH_MAX_LENGTH + 1];
-    const char *given = getenv(variable);
+static bool find_in(const char *const places[], const char *from, const char *name, char *ret_path) {
+    for (; *places; places++) {
+        snprintf(ret_path, DEMO_PROGRAM_MAX, "%s/%s%s", from, *places, name);
+        if (access(ret_path, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void directory_of(const char *path, char ret_directory[PATH_MAX_LENGTH + 1]) {
+    const char *slash = strrchr(path, '/');
+    snprintf(ret_directory, PATH_MAX_LENGTH + 1, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+}
+
+/* As installed, or in the build tree. */
+static status find_ttorchd(char *ret_path, struct error *error) {
+    static const char *const places[] = {"", "../sbin/", "../daemon/", NULL};
+    char us[PATH_MAX_LENGTH + 1], here[PATH_MAX_LENGTH + 1];
+    const char *given = getenv("TTORCHD");
     if (given) {
         snprintf(ret_path, DEMO_PROGRAM_MAX, "%s", given);
-        return access(given, X_OK) == 0 ? OK : error_set(error, "%s=%s: %s", variable, given, strerror(errno));
+        return access(given, X_OK) == 0 ? OK : error_set(error, "TTORCHD=%s: %s", given, strerror(errno));
     }
     ssize_t length = readlink("/proc/self/exe", us, sizeof us - 1);
     if (length <= 0)
         return error_set(error, "could not find our own program: %s", strerror(errno));
     us[length] = '\0';
-    *strrchr(us, '/') = '\0';
-    snprintf(ret_path, DEMO_PROGRAM_MAX, "%s/%s", us, name);
-    if (access(ret_path, X_OK) == 0)
-        return OK;
-    snprintf(ret_path, DEMO_PROGRAM_MAX, "%s/../%s/%s", us, built_in, name);
-    if (access(ret_path, X_OK) == 0)
-        return OK;
-    return error_set(error, "%s is not beside ttorch in %s: build it, or set %s to its path", name, us, variable);
+    directory_of(us, here);
+    return find_in(places, here, "ttorchd", ret_path)
+               ? OK
+               : error_set(error, "there is no ttorchd beside %s: build it, or set TTORCHD to its path", us);
+}
+
+/* Where ttorchd itself looks for it. */
+static status find_guard(const char *ttorchd, char *ret_path, struct error *error) {
+    static const char *const places[] = {"", "../pgctl/", NULL};
+    char there[PATH_MAX_LENGTH + 1];
+    directory_of(ttorchd, there);
+    return find_in(places, there, "ttorch-guard", ret_path) ? OK
+                                                            : error_set(error, "there is no ttorch-guard in %s", there);
 }
 
 static status newest_postgres(char *ret_bin, struct error *error) {
@@ -316,8 +336,7 @@ status cluster_make(struct cluster *cluster, unsigned members, const char *lease
     char guard[DEMO_PROGRAM_MAX];
     *cluster = (struct cluster){.count = members};
     snprintf(cluster->lease, sizeof cluster->lease, "%s", lease);
-    if (program_beside_us("TTORCHD", "ttorchd", "daemon", cluster->ttorchd, error) != OK ||
-        program_beside_us("TTORCH_GUARD", "ttorch-guard", "pgctl", guard, error) != OK ||
+    if (find_ttorchd(cluster->ttorchd, error) != OK || find_guard(cluster->ttorchd, guard, error) != OK ||
         newest_postgres(cluster->postgres_bin, error) != OK || take_directory(cluster, directory, error) != OK ||
         drop_privileges(cluster, guard, error) != OK)
         return FAILED;
