@@ -241,27 +241,30 @@ static void test_orphans_are_found(void **state) {
 
 static void test_marked_are_found(void **state) {
     (void)state;
-    int ends[2];
+    int said[2], never[2];
     char ready;
     struct processes *set = calloc(1, sizeof *set);
-    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(pipe(said), 0);
+    assert_int_equal(pipe(never), 0);
     pid_t child = fork();
     if (child == 0) {
         char *argv[] = {"sh", "-c", "echo; read line", NULL}, *environment[] = {"A=b", "TTORCH_TEST=/x/y", NULL};
-        dup2(ends[1], STDOUT_FILENO);
-        dup2(ends[0], STDIN_FILENO);
+        dup2(said[1], STDOUT_FILENO);
+        dup2(never[0], STDIN_FILENO);
         execve("/bin/sh", argv, environment);
         _exit(1);
     }
-    assert_int_equal(read(ends[0], &ready, 1), 1);
+    assert_int_equal(read(said[0], &ready, 1), 1);
     processes_add_marked(set, "TTORCH_TEST", "/x");
     assert_false(has(set, child));
     processes_add_marked(set, "TTORCH_TEST", "/x/y");
     assert_true(has(set, child));
     processes_signal(set, SIGKILL);
     assert_int_equal(waitpid(child, NULL, 0), child);
-    close(ends[0]);
-    close(ends[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        close(said[i]);
+        close(never[i]);
+    }
     free(set);
 }
 
