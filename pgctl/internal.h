@@ -46,6 +46,7 @@ struct operate {
     int state;
     struct session *session;     /* of the current step or a sequence of them */
     struct session *replication; /* for IDENTIFY_SYSTEM */
+    bool identify;               /* wanted now */
     struct session *probe;       /* a commit that must wait */
     struct child *child;
     uv_timer_t again;
@@ -74,6 +75,8 @@ void operate_ask_long(struct pgctl *pgctl, const char *sql); /* may take until t
 /* In a new session: one that has the settings in force now. */
 void operate_ask_anew(struct pgctl *pgctl, const char *sql);
 void operate_identify(struct pgctl *pgctl);
+/* Connects for it while other steps go on. */
+void operate_identify_early(struct pgctl *pgctl);
 void operate_spawn(struct pgctl *pgctl, const char *const argv[], void (*line)(void *user, const char *line));
 void operate_done(struct pgctl *pgctl);
 void operate_failed(struct pgctl *pgctl, const struct error *error);
@@ -90,7 +93,10 @@ status operate_need_down(struct pgctl *pgctl) must_check;    /* REFUSED while a 
 status operate_need_running(struct pgctl *pgctl) must_check; /* REFUSED while none runs */
 status operate_write_settings(struct pgctl *pgctl) must_check;
 status operate_reload(struct pgctl *pgctl) must_check;
-status operate_start_server(struct pgctl *pgctl) must_check;
+status operate_start_server(struct pgctl *pgctl, const struct settings *settings) must_check;
+status operate_start_alone(struct pgctl *pgctl) must_check; /* as a standby of nobody */
+/* For a step that asks until the server answers. */
+void operate_try_again(struct pgctl *pgctl, const struct error *error);
 /* While the server comes up: true if it has gone instead, with the reason. */
 bool operate_start_failed(struct pgctl *pgctl, struct error *ret_error);
 
@@ -105,6 +111,7 @@ struct observer {
     bool again;    /* asked to look while looking */
     bool answered; /* since the postmaster started */
     nsec asked_at;
+    nsec inside_asked_at;         /* what is told of the inside was asked for then, and may be no newer */
     nsec hasty_until;             /* things are in flux: look often */
     uint32_t replay_timeline;     /* by IDENTIFY_SYSTEM */
     uint64_t replay_timeline_lsn; /* for a position up to here */

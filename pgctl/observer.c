@@ -8,7 +8,7 @@
 
 #define IDLE_MS     200
 #define FLUX_MS     20
-#define STARTING_MS 20
+#define STARTING_MS 100      /* each try before it answers is a line in its log */
 #define ANSWER_MS   1000     /* a server that takes longer is hung */
 #define DURABLE_MS  86400000 /* it waits for as long as the disk does; how long is the fact */
 #define HASTE_NS    (2 * NSEC_PER_SEC)
@@ -52,7 +52,8 @@ static void durable_begin(struct pgctl *pgctl);
 
 static void tell(struct pgctl *pgctl) {
     struct facts *facts = &pgctl->facts;
-    facts->seen_at = time_now();
+    bool inside = facts->server == SERVER_STANDBY || facts->server == SERVER_PRIMARY;
+    facts->seen_at = inside ? pgctl->observer.inside_asked_at : time_now();
     facts->data = pgctl->data.state;
     facts->copy = pgctl->data.copy;
     facts->system_identifier = pgctl->data.system_identifier;
@@ -232,6 +233,7 @@ static void observed(void *user, const PGresult *result, const struct error *err
     struct pgctl *pgctl = user;
     (void)error;
     if (result != NULL && PQntuples(result) > 0) {
+        pgctl->observer.inside_asked_at = pgctl->observer.asked_at;
         take(pgctl, result);
         if (pgctl->facts.server == SERVER_STANDBY) {
             pgctl->facts.position.timeline = pgctl->observer.replay_timeline;

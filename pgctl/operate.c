@@ -184,7 +184,26 @@ void operate_ask_anew(struct pgctl *pgctl, const char *sql) {
 }
 
 void operate_identify(struct pgctl *pgctl) {
-    ask(pgctl, &pgctl->operate.replication, true, "IDENTIFY_SYSTEM", QUESTION_MS);
+    struct session *session = pgctl->operate.replication;
+    pgctl->operate.identify = true;
+    if (session == NULL || !session_asking(session))
+        ask(pgctl, &pgctl->operate.replication, true, "IDENTIFY_SYSTEM", QUESTION_MS);
+}
+
+/* An answer from before is not taken: it only proves that the connection is there. */
+static void early_answered(void *user, const PGresult *result, const struct error *error) {
+    struct pgctl *pgctl = user;
+    (void)result, (void)error;
+    if (pgctl->operate.identify)
+        operate_identify(pgctl);
+}
+
+void operate_identify_early(struct pgctl *pgctl) {
+    pgctl->operate.identify = false;
+    if (pgctl->operate.replication == NULL)
+        pgctl->operate.replication = pgctl_session(pgctl, true);
+    if (pgctl->operate.replication != NULL && !session_asking(pgctl->operate.replication))
+        session_ask(pgctl->operate.replication, "IDENTIFY_SYSTEM", QUESTION_MS, early_answered, pgctl);
 }
 
 static void child_ended(void *user, const struct child_result *result) {
@@ -276,13 +295,12 @@ status operate_reload(struct pgctl *pgctl) {
     return FAILED;
 }
 
-/* Whatever was there before: it comes up as a standby of nobody. */
+/* Whatever was there before: it comes up as a standby. */
 static status prepare_start(struct pgctl *pgctl, struct error *error) {
     const char *data_directory = pgctl->config.data_directory;
     char signal_path[PATH_MAX];
     bool changed;
     snprintf(signal_path, sizeof signal_path, "%s/standby.signal", data_directory);
-    settings_of_nobody(&pgctl->settings);
     if (file_touch(signal_path, error) == FAILED ||
         settings_include(data_directory, pgctl->settings_path, error) == FAILED ||
         settings_clean_auto(data_directory, error) == FAILED ||
@@ -294,13 +312,14 @@ static status prepare_start(struct pgctl *pgctl, struct error *error) {
     return settings_write(&pgctl->settings, &pgctl->minimums, pgctl->settings_path, &pgctl->config, error);
 }
 
-status operate_start_server(struct pgctl *pgctl) {
+status operate_start_server(struct pgctl *pgctl, const struct settings *settings) {
     char program[PATH_MAX];
     struct stat log;
     struct error error;
     const char *const argv[] = {pgctl_program(pgctl, "postgres", program), "-D", pgctl->config.data_directory, NULL};
     pgctl->operate.log_offset = stat(pgctl->log_path, &log) == 0 ? (long)log.st_size : 0;
     pgctl->operate.exits = pgctl->guard_state.exits;
+    pgctl->settings = *settings;
     if (prepare_start(pgctl, &error) == OK && guard_start(pgctl->guard, argv, &error) == OK)
         return OK;
     operate_failed(pgctl, &error);
@@ -342,4 +361,17 @@ bool operate_start_failed(struct pgctl *pgctl, struct error *ret_error) {
     else
         return false; /* it has not begun */
     return true;
+}
+
+status operate_start_alone(struct pgctl *pgctl) {
+    struct settings nobody;
+    settings_of_nobody(&nobody);
+    return operate_start_server(pgctl, &nobody);
+}
+
+#define OFTEN_LOOKS 50 /* then less often: each try is a line in the server's log */
+
+void operate_try_again(struct pgctl *pgctl, const struct error *error) {
+    (void)error;
+    operate_again(pgctl, pgctl->operate.looks++ < OFTEN_LOOKS ? 10 : 100);
 }

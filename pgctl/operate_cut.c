@@ -37,6 +37,7 @@ static void cut_pledge(struct pgctl *pgctl) {
         return;
     settings_of_nobody(&pgctl->settings);
     pgctl->operate.cut_resets = 0;
+    operate_identify_early(pgctl);
     if (operate_write_settings(pgctl) == OK && operate_reload(pgctl) == OK)
         operate_enter(pgctl, CUT_CHECK);
 }
@@ -132,23 +133,36 @@ const struct machine machine_cut = {cut_steps, CUT_PLEDGE, 60000};
 
 /* ---- FOLLOW ---- */
 
-static void follow(struct pgctl *pgctl) {
-    const struct operation *operation = &pgctl->operate.operation;
+enum { FOLLOW_CHECK, FOLLOW_WRITE };
+
+static void follow_check(struct pgctl *pgctl) {
     if (operate_need_running(pgctl) == FAILED)
         return;
-    if (pgctl->facts.server != SERVER_STANDBY) {
-        operate_refuse(pgctl, "not a standby");
-        return;
-    }
-    if (operation->epoch <= pgctl->pledged) {
+    if (pgctl->operate.operation.epoch <= pgctl->pledged)
         operate_refuse(pgctl, "pledged never to attach to epoch %u again", pgctl->pledged);
-        return;
-    }
+    else if (pgctl->facts.server == SERVER_STANDBY)
+        operate_enter(pgctl, FOLLOW_WRITE);
+    else
+        operate_ask_anew(pgctl, "SELECT pg_is_in_recovery()"); /* not seen yet, or a primary */
+}
+
+static void follow_checked(struct pgctl *pgctl, const PGresult *result) {
+    if (result_bool(result, 0))
+        operate_enter(pgctl, FOLLOW_WRITE);
+    else
+        operate_refuse(pgctl, "not a standby");
+}
+
+static void follow_write(struct pgctl *pgctl) {
+    const struct operation *operation = &pgctl->operate.operation;
     settings_follow(&pgctl->settings, &pgctl->config, pgctl->pgpass_path, &operation->upstream,
                     operation->application_name);
     if (operate_write_settings(pgctl) == OK && operate_reload(pgctl) == OK)
         operate_done(pgctl);
 }
 
-static const struct step follow_steps[] = {{.name = "write settings", .enter = follow}};
-const struct machine machine_follow = {follow_steps, 0, 10000};
+static const struct step follow_steps[] = {
+    [FOLLOW_CHECK] = {.name = "check", .enter = follow_check, .answered = follow_checked},
+    [FOLLOW_WRITE] = {.name = "write settings", .enter = follow_write},
+};
+const struct machine machine_follow = {follow_steps, FOLLOW_CHECK, 10000};

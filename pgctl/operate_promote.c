@@ -81,10 +81,12 @@ static void promote_check(struct pgctl *pgctl) {
         operate_refuse(pgctl, "pledged never to begin epoch %u again", pgctl->pledged);
     else if (!rule_is_sound(&operation->rule))
         operate_refuse(pgctl, "the rule asks for more acknowledgements than it has names");
-    else
+    else {
+        operate_identify_early(pgctl);
         operate_ask_anew(pgctl, "SELECT pg_is_in_recovery(), current_setting('primary_conninfo') = '' AND NOT EXISTS "
                                 "(SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'), "
                                 "pg_last_wal_replay_lsn() - '0/0'");
+    }
 }
 
 static void promote_checked(struct pgctl *pgctl, const PGresult *result) {
@@ -141,7 +143,7 @@ static void promote_stop(struct pgctl *pgctl) {
 }
 
 static void promote_stopped(struct pgctl *pgctl) {
-    if (pgctl->guard_state.connected && pgctl->guard_state.server == GUARD_DOWN && operate_start_server(pgctl) == OK)
+    if (pgctl->guard_state.connected && pgctl->guard_state.server == GUARD_DOWN && operate_start_alone(pgctl) == OK)
         operate_enter(pgctl, PROMOTE_RESTART);
 }
 
@@ -150,11 +152,6 @@ static void promote_restart(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELE
 static void promote_restarted(struct pgctl *pgctl, const PGresult *result) {
     (void)result;
     operate_enter(pgctl, PROMOTE_CHECK);
-}
-
-static void promote_not_yet(struct pgctl *pgctl, const struct error *error) {
-    (void)error;
-    operate_again(pgctl, 10);
 }
 
 static void promote_restart_ended(struct pgctl *pgctl) {
@@ -355,7 +352,7 @@ static const struct step steps[] = {
     [PROMOTE_IDENTIFY] = {.name = "position", .enter = promote_identify, .answered = promote_identified},
     [PROMOTE_HISTORY] = {.name = "history files", .enter = promote_history},
     [PROMOTE_STOP] = {.name = "stop, to forget a void timeline", .enter = promote_stop, .guard = promote_stopped},
-    [PROMOTE_RESTART] = {"start again", promote_restart, promote_restarted, promote_not_yet, NULL,
+    [PROMOTE_RESTART] = {"start again", promote_restart, promote_restarted, operate_try_again, NULL,
                          promote_restart_ended},
     [PROMOTE_LOAD] = {.name = "rule", .enter = ask_loaded, .answered = promote_loaded},
     [PROMOTE_TRIGGER] = {.name = "wait", .enter = promote_trigger, .answered = promote_triggered},

@@ -1,9 +1,14 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> RUN */
+ * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> RUN -> START -> STOP
+ *
+ * What pg_rewind leaves is not consistent before it has replayed WAL that the source wrote meanwhile. So it is started
+ * once as a standby of the source, under a name that no rule counts, until it answers; only then is it complete, and
+ * can be started alone. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +20,16 @@
 
 #define KEPT_SEGMENTS_MAX 64 /* 1 GB of 16 MB segments */
 
-enum { REWIND_CHECK, REWIND_RECOVER, REWIND_SOURCE, REWIND_COMPARE, REWIND_KEEP, REWIND_RUN };
+enum {
+    REWIND_CHECK,
+    REWIND_RECOVER,
+    REWIND_SOURCE,
+    REWIND_COMPARE,
+    REWIND_KEEP,
+    REWIND_RUN,
+    REWIND_START,
+    REWIND_STOP
+};
 
 static void rewind_compare_or_wait(struct pgctl *pgctl) {
     operate_enter(pgctl, pgctl->version->rewind_needs_checkpoint ? REWIND_SOURCE : REWIND_COMPARE);
@@ -237,8 +251,37 @@ static void rewind_run(struct pgctl *pgctl) {
 }
 
 static void rewind_ended(struct pgctl *pgctl, const struct child_result *result) {
-    struct error error;
+    struct settings settings;
     (void)result;
+    settings_follow(&settings, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, "ttorch_rewind");
+    settings.primary_slot_name[0] = '\0'; /* what is missing is so young that the source has it */
+    if (operate_start_server(pgctl, &settings) == OK)
+        operate_enter(pgctl, REWIND_START);
+}
+
+static void rewind_start(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELECT 1"); }
+
+static void rewind_start_ended(struct pgctl *pgctl) {
+    struct error error;
+    if (operate_start_failed(pgctl, &error))
+        operate_failed(pgctl, &error);
+}
+
+static void rewind_started(struct pgctl *pgctl, const PGresult *result) {
+    (void)result;
+    operate_enter(pgctl, REWIND_STOP);
+}
+
+static void rewind_stop(struct pgctl *pgctl) {
+    struct error error;
+    if (guard_signal(pgctl->guard, SIGINT, &error) == FAILED)
+        operate_failed(pgctl, &error);
+}
+
+static void rewind_stopped(struct pgctl *pgctl) {
+    struct error error;
+    if (!pgctl->guard_state.connected || pgctl->guard_state.server != GUARD_DOWN)
+        return;
     if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_COMPLETE, &error) ==
         FAILED)
         operate_failed(pgctl, &error);
@@ -253,5 +296,7 @@ static const struct step steps[] = {
     [REWIND_COMPARE] = {.name = "compare", .enter = rewind_compare, .ended = rewind_compared},
     [REWIND_KEEP] = {.name = "keep the diverged WAL", .enter = rewind_keep, .ended = rewind_kept},
     [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended},
+    [REWIND_START] = {"start", rewind_start, rewind_started, operate_try_again, NULL, rewind_start_ended},
+    [REWIND_STOP] = {.name = "stop", .enter = rewind_stop, .guard = rewind_stopped},
 };
 const struct machine machine_rewind = {steps, REWIND_CHECK, 3600000};

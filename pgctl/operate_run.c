@@ -25,7 +25,7 @@ static void start_prepare(struct pgctl *pgctl) {
                        pgctl->data.refused[0] != '\0' ? ": " : "", pgctl->data.refused);
     else {
         pgctl->minimums = (struct minimums){{0}};
-        if (operate_start_server(pgctl) == OK)
+        if (operate_start_alone(pgctl) == OK)
             operate_enter(pgctl, START_WAIT);
     }
 }
@@ -35,11 +35,6 @@ static void start_wait(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELECT 1"
 static void start_answers(struct pgctl *pgctl, const PGresult *result) {
     (void)result;
     operate_done(pgctl);
-}
-
-static void start_not_yet(struct pgctl *pgctl, const struct error *error) {
-    (void)error;
-    operate_again(pgctl, 10);
 }
 
 static void start_ended(struct pgctl *pgctl) {
@@ -63,13 +58,13 @@ static void start_control(struct pgctl *pgctl) {
 
 static void start_control_read(struct pgctl *pgctl, const struct child_result *result) {
     minimums_read(&pgctl->minimums, result->output);
-    if (operate_start_server(pgctl) == OK)
+    if (operate_start_alone(pgctl) == OK)
         operate_enter(pgctl, START_WAIT);
 }
 
 static const struct step start_steps[] = {
     [START_PREPARE] = {.name = "prepare", .enter = start_prepare},
-    [START_WAIT] = {"wait", start_wait, start_answers, start_not_yet, NULL, start_ended},
+    [START_WAIT] = {"wait", start_wait, start_answers, operate_try_again, NULL, start_ended},
     [START_CONTROL] = {.name = "pg_controldata", .enter = start_control, .ended = start_control_read},
 };
 const struct machine machine_start = {start_steps, START_PREPARE, 300000};

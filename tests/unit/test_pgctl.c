@@ -484,19 +484,12 @@ static void a_restarted_daemon_disturbs_nothing(void) {
 }
 
 static void failed_over(void) {
-    char question[64];
-    /* `a` writes on alone for a while: its history diverges */
-    must(&a, rule(OPERATE_RULE, 0, NULL));
-    kill((pid_t)atoi(sql(&b, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'")), SIGSTOP);
-    for (int i = 0; i < 3; i++)
-        sql(&a, "INSERT INTO ledger SELECT generate_series(2000, 3000)");
-    must(&a, simple(OPERATE_KILL));
-    until(is_down, &a, "is not down");
-    pid_t receiver = (pid_t)atoi(sql(&b, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"));
-    kill(receiver, SIGCONT);
-
     base = must(&b, cut(1)).position;
     assert_int_equal(base.timeline, 5);
+    must(&a, rule(OPERATE_RULE, 0, NULL)); /* it writes on alone: its history diverges */
+    sql(&a, "INSERT INTO ledger SELECT generate_series(2000, 3000)");
+    must(&a, simple(OPERATE_KILL));
+    until(is_down, &a, "is not down");
     must(&b, cut(1));
     assert_string_equal(sql(&b, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'"), "0");
     must_refuse(&b, follow(&a, "b_7_1", 1), "pledged");
@@ -506,8 +499,7 @@ static void failed_over(void) {
     assert_int_equal(b.facts.position.timeline, 8);
     assert_int_equal(b.facts.pledged_epoch, 1);
     assert_string_equal(sql(&b, "SHOW synchronous_standby_names"), "ANY 1 (\"a_1_2\")");
-    snprintf(question, sizeof question, "SELECT count(*) FROM ledger WHERE number <= 1001");
-    assert_string_equal(sql(&b, question), "1001");
+    assert_string_equal(sql(&b, "SELECT count(*) FROM ledger"), "1001");
 }
 
 static void the_old_primary_is_rewound(void) {
@@ -527,7 +519,6 @@ static void the_old_primary_is_rewound(void) {
     assert_int_equal(a.facts.copy, 1);
     until(sends, &b, "has no sender");
     sql(&b, "INSERT INTO ledger VALUES (4000)"); /* acknowledged by `a`, else it would hang */
-    assert_string_equal(sql(&a, "SHOW port"), sql(&a, "SELECT inet_server_port()") == NULL ? "" : sql(&a, "SHOW port"));
 }
 
 static void a_standby_restarts_with_placeholders(void) {
