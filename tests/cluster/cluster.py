@@ -117,7 +117,7 @@ class Member:
                 # With mmap a killed PostgreSQL leaves nothing in /dev/shm.
                 "parameters": {"shared_buffers": "16MB", "max_connections": "50",
                                "dynamic_shared_memory_type": "mmap"},
-                "hba": ["local all all trust", "host all all 127.0.0.1/32 trust"],
+                "hba": ["host all all 127.0.0.1/32 trust"],
             }
         return base
 
@@ -147,13 +147,20 @@ class Member:
         self.wait_exit(timeout)
 
     def wait_exit(self, timeout=30):
+        """For an end that is expected; returns the exit status."""
         try:
-            return self.daemon.wait(timeout)
+            status = self.daemon.wait(timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self}: ttorchd did not exit in {timeout} s") from None
+        self.daemon = None
+        return status
 
     def runs(self):
         return self.daemon is not None and self.daemon.poll() is None
+
+    def has_failed(self):
+        """It has ended, and nobody meant it to."""
+        return self.daemon is not None and self.daemon.poll() is not None
 
     def postmaster(self):
         """Process id of the running postmaster, None if there is none."""
@@ -180,7 +187,7 @@ class Member:
 
     def kill_daemon(self, restart=True):
         self.daemon.kill()
-        self.daemon.wait()
+        self.wait_exit()
         if restart:  # as systemd would
             self.start()
 
@@ -188,7 +195,7 @@ class Member:
         """Daemon, guard, postmaster and its children at once, as when a host loses its power."""
         processes.kill_all_in(self.directory)
         if self.daemon is not None:
-            self.daemon.wait()
+            self.wait_exit()
 
     # ---- what it says ----
 
@@ -209,9 +216,8 @@ class Member:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
 
     def connect(self, **more):
-        """A superuser's session over PostgreSQL's unix socket."""
-        connection = psycopg2.connect(host=str(self.directory), port=self.port, user="postgres", dbname="postgres",
-                                      connect_timeout=5, **more)
+        """A superuser's session. Over TCP, as the unix socket wants the user who runs the server."""
+        connection = psycopg2.connect(self.conninfo() + " connect_timeout=5", **more)
         connection.autocommit = True
         return connection
 
@@ -362,6 +368,8 @@ class Cluster:
         """Polls until the predicate returns something true, and returns that."""
         deadline = time.monotonic() + timeout
         while not (result := predicate()):
+            if failed := [member for member in self.members if member.has_failed()]:
+                raise AssertionError(f"ttorchd of {failed} has ended by itself, while waiting for: {what}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {timeout} s: {what}")
             time.sleep(0.03)
@@ -382,8 +390,10 @@ class Cluster:
         parts = []
         for member in self.members:
             status = member.status() if member.runs() else None
-            parts.append(f"==== {member}: " + ("running" if member.runs() else "not started" if member.daemon is None else
-                                             f"exited with {member.daemon.returncode}"))
+            state = "running" if member.runs() else "not running"
+            if member.has_failed():
+                state = f"ended with {member.daemon.returncode}"
+            parts.append(f"==== {member}: {state}")
             if status:
                 top = {key: value for key, value in status.items() if key != "members"}
                 parts.append(str(top))

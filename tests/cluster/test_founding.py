@@ -72,7 +72,7 @@ def test_adopts_a_data_directory(make_cluster):
     with (member.pgdata / "pg_hba.conf").open("a", encoding="utf-8") as file:
         file.write("host all kept 192.0.2.0/24 reject\n")
     ctl = (programs / "pg_ctl", "-D", member.pgdata, "-w", "-o",
-           f"-p {member.port} -c listen_addresses= -k {member.directory}")
+           f"-p {member.port} -c listen_addresses=127.0.0.1 -k {member.directory}")
     run(*ctl, "-l", member.directory / "by-hand.log", "start")
     member.query("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
     run(*ctl, "-m", "fast", "stop")
