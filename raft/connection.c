@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <netinet/tcp.h>
 #include <pb_decode.h>
 #include <pb_encode.h>

@@ -1,6 +1,5 @@
 #include <dirent.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,10 +156,15 @@ static int watched_truncate(struct raft_io *io, raft_index index) {
     return result;
 }
 
+/* A message that can't be sent is a lost one. As an error it would end the step half done, and an entry already
+ * appended would be reported as refused. */
 static int watched_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
                         raft_io_send_cb done) {
     struct record *record = record_of_io(io);
-    return record->failed ? RAFT_NOCONNECTION : record->engine.uv.send(io, request, message, done);
+    int result = record->failed ? RAFT_NOCONNECTION : record->engine.uv.send(io, request, message, done);
+    if (result != 0)
+        done(request, result);
+    return 0;
 }
 
 /* Errors that libraft only traces, some of them on a thread of the pool. */
@@ -621,8 +625,6 @@ void engine_tick(struct record *record, nsec now) {
     if (!record_silent(record))
         progress_watch(record, now);
 }
-
-void engine_turn(struct record *record) { engine_poll(record); }
 
 /* ---- voters and leadership ---- */
 

@@ -190,7 +190,6 @@ struct engine {
 status engine_open(struct record *record, struct error *error) must_check;
 void engine_poll(struct record *record); /* roles, and commits to tell */
 void engine_tick(struct record *record, nsec now);
-void engine_turn(struct record *record);
 void engine_close(struct record *record);
 bool engine_leads(const struct record *record); /* with an entry of its own term applied */
 const struct raft_server *engine_server(const struct record *record, const char *name);

@@ -105,22 +105,38 @@ static uint8_t *entry_make(const struct proposal *proposal, size_t *ret_length) 
     return entry;
 }
 
+static void proposal_refused(struct proposal *proposal, int result) {
+    if (result == RAFT_NOSPACE)
+        record_step_aside(proposal->record, NULL);
+    if (result != RAFT_NOTLEADER) {
+        proposal_end(proposal, RECORD_REJECTED, 0, raft_strerror(result));
+    } else if (proposal->foreign) { /* leadership is being handed over: its proposer finds the next leader */
+        foreign_answer(proposal, RECORD_REJECTED, 0, true, raft_strerror(result));
+        proposal->state = ENDED;
+    }
+}
+
+/* After any other error libraft may have taken the entry, and its memory, nevertheless. */
+static bool certainly_refused(int result) { return result == RAFT_NOTLEADER || result == RAFT_NOSPACE; }
+
 static void proposal_submit(struct proposal *proposal) {
     struct record *record = proposal->record;
     struct raft_buffer buffer;
     buffer.base = entry_make(proposal, &buffer.len);
-    int result =
-        buffer.base == NULL ? RAFT_NOMEM : raft_apply(&record->engine.raft, &proposal->apply, &buffer, 1, on_applied);
+    if (buffer.base == NULL) {
+        proposal_refused(proposal, RAFT_NOMEM);
+        return;
+    }
+    int result = raft_apply(&record->engine.raft, &proposal->apply, &buffer, 1, on_applied);
     if (result == 0) {
         proposal->state = SUBMITTED;
         proposal->in_log = true;
-        return;
+    } else if (certainly_refused(result)) {
+        raft_free(buffer.base);
+        proposal_refused(proposal, result);
+    } else {
+        proposal_end(proposal, RECORD_UNKNOWN, 0, raft_strerror(result));
     }
-    raft_free(buffer.base);
-    if (result == RAFT_NOSPACE)
-        record_step_aside(record, NULL);
-    if (result != RAFT_NOTLEADER || proposal->foreign)
-        proposal_end(proposal, RECORD_REJECTED, 0, raft_strerror(result));
 }
 
 static void proposal_forward(struct proposal *proposal, struct peer *leader) {

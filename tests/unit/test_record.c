@@ -23,8 +23,9 @@
 
 #include "raft/record.h"
 
-#define NODES    3
-#define DEADLINE (15 * NSEC_PER_SEC)
+#define NODES       3
+#define TRACKED_MAX 256
+#define DEADLINE    (15 * NSEC_PER_SEC)
 
 /* What one member has seen. Its recorded state is the number of commands and a running hash of them. */
 struct node {
@@ -39,6 +40,7 @@ struct node {
     enum record_role role;
     char leader[32];
     nsec applied_at;
+    unsigned applied[TRACKED_MAX]; /* how often each tracked command was applied */
 };
 
 struct outcome {
@@ -68,6 +70,8 @@ static void on_apply(void *user, uint64_t index, const uint8_t *command, size_t 
     node->last_index = index;
     node->count++;
     node->applied_at = time_now();
+    if (length == 2 && command[0] == '#')
+        node->applied[command[1]]++;
     hash_add(node, command, length);
 }
 
@@ -565,6 +569,61 @@ static void test_founder_lost_its_directory(void **state) {
     assert_non_null(strstr(nodes[1].why[0], "m1 is in the cluster under another raft id"));
 }
 
+static bool is_all_known(void *user) {
+    const struct outcome *results = user;
+    for (unsigned i = 0; i < TRACKED_MAX; i++)
+        if (!results[i].done)
+            return false;
+    return true;
+}
+
+/* Leaders go while proposals are under way: what was said of each must turn out to be true. */
+static void test_outcomes_are_true(void **state) {
+    enum { ROUNDS = 8, EACH = TRACKED_MAX / ROUNDS };
+    static struct outcome results[TRACKED_MAX];
+    unsigned voters = NODES, counts[3] = {0};
+    (void)state;
+    memset(results, 0, sizeof results);
+    cluster_start();
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        int leader = leader_of();
+        for (unsigned i = round * EACH; i < (round + 1) * EACH; i++) {
+            const uint8_t command[2] = {'#', (uint8_t)i};
+            unsigned from = ((unsigned)leader + 1 + i % 2) % NODES;
+            record_propose(nodes[from].record, command, 2, 2000, on_done, &results[i]);
+            uv_run(&loop, UV_RUN_NOWAIT);
+        }
+        if (round % 2 == 0) {
+            node_stop((unsigned)leader);
+            run_until(is_role_elsewhere, &leader);
+            node_start((unsigned)leader);
+        } else {
+            record_step_aside(nodes[leader].record, NULL);
+        }
+        run_until(is_led, &voters);
+    }
+    run_until(is_all_known, results);
+    assert_int_equal(propose((unsigned)leader_of(), "last", 2000).outcome, RECORD_COMMITTED);
+    uint64_t count = nodes[leader_of()].count;
+    run_until(is_all_applied, &count);
+    states_equal();
+    for (unsigned i = 0; i < TRACKED_MAX; i++) {
+        unsigned applied = nodes[0].applied[i];
+        counts[results[i].outcome]++;
+        assert_in_range(applied, results[i].outcome == RECORD_COMMITTED, results[i].outcome != RECORD_REJECTED);
+    }
+    print_message("committed %u, rejected %u, unknown %u\n", counts[0], counts[1], counts[2]);
+    assert_true(counts[RECORD_COMMITTED] > 0);
+}
+
+static void test_host_names(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < NODES; i++)
+        snprintf(peers[i].host, sizeof peers[i].host, "localhost");
+    cluster_start();
+    assert_int_equal(propose(2, "by name", 2000).outcome, RECORD_COMMITTED);
+}
+
 static bool is_cut_off(void *user) { return nodes[*(unsigned *)user].role != RECORD_LEADER; }
 
 static void test_without_quorum(void **state) {
@@ -768,6 +827,8 @@ int main(void) {
                                        record_test(test_messages),
                                        record_test(test_step_aside),
                                        record_test(test_lose_one_then_all),
+                                       record_test(test_outcomes_are_true),
+                                       record_test(test_host_names),
                                        record_test(test_without_quorum),
                                        record_test(test_founder_crashes),
                                        record_test(test_founder_lost_its_directory),
