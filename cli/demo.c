@@ -357,8 +357,9 @@ static status round_measure(struct demo *demo, struct demo_round *round, struct 
     nsec struck_at = demo->round.struck_at;
     int primary = demo_primary(demo);
     snprintf(round->to, sizeof round->to, "%s", status_primary(demo->status));
-    round->outage_ms = acks_longest_gap(acks, count, struck_at, time_now()) / NSEC_PER_MSEC;
-    round->next_write_ms = msec_between(struck_at, acks_next(acks, count, struck_at));
+    const struct gap outage = acks_longest_gap(acks, count, struck_at, time_now());
+    round->outage_ms = msec_between(outage.began, outage.ended);
+    round->next_write_ms = msec_between(struck_at, outage.ended);
     status outcome = primary < 0
                          ? error_set(error, "no primary to look for the rows on")
                          : ledger_count_lost(demo->cluster.members[primary].conninfo, acks, count, &lost, error);
@@ -408,20 +409,20 @@ static void print_tail(FILE *out, const char *path) {
 }
 
 static void print_hints(FILE *out, const struct cluster *cluster) {
-    const char *directory = cluster->directory;
+    const char *directory = cluster->directory, *ttorch = cluster->ttorch;
     const struct cluster_member *first = &cluster->members[0];
     fprintf(out,
             "\nThe cluster runs on, in %s. To look around:\n"
-            "  ttorch --config %s status --watch\n"
-            "  ttorch --config %s history\n"
-            "  ttorch --config %s switchover\n"
-            "  PGPASSFILE=%s/pgpass psql \"$(ttorch --config %s dsn)\"\n"
-            "  psql -h %s/%s -p %u -U postgres postgres\n"
+            "  %s --config %s status --watch\n"
+            "  %s --config %s history\n"
+            "  %s --config %s switchover\n"
+            "  export PGUSER=postgres PGPASSFILE=%s/pgpass\n"
+            "  psql \"$(%s --config %s dsn)\"\n"
             "  tail -F %s/*.log\n"
             "To end it and remove its directory:\n"
-            "  ttorch demo --stop %s\n",
-            directory, first->config, first->config, first->config, directory, first->config, directory, first->name,
-            first->postgres_port, directory, directory);
+            "  %s demo --stop %s\n",
+            directory, ttorch, first->config, ttorch, first->config, ttorch, first->config, directory, ttorch,
+            first->config, directory, ttorch, directory);
 }
 
 static void print_json(const struct demo *demo, bool kept) {

@@ -35,6 +35,7 @@ struct cluster {
     char user[32]; /* whom we became, being root; else empty */
     char password[33];
     char lease[16];
+    char ttorch[PATH_MAX_LENGTH + 1]; /* ourselves */
     char ttorchd[DEMO_PROGRAM_MAX];
     char postgres_bin[DEMO_PROGRAM_MAX];
     unsigned count;

@@ -14,6 +14,7 @@
 #define WRITE_PERIOD    msec(5)   /* 200 rows a second at most */
 #define HANG            msec(100) /* no answer to a write for so long: look for another primary meanwhile */
 #define HUNT_PERIOD     msec(5)
+#define RECONNECT       msec(20) /* a PostgreSQL that starts forks for each try */
 #define RECONNECT_QUIET msec(50) /* to a lost standby, while the primary answers */
 #define ANSWER_LIMIT    msec(1000)
 #define WRITE_LIMIT     msec(10000)
@@ -186,7 +187,7 @@ static void line_ready(struct ledger *ledger, struct line *line) {
 static nsec line_due(const struct ledger *ledger, const struct line *line) {
     switch (line->state) {
     case LINE_CLOSED:
-        return line->since + (ledger->current ? RECONNECT_QUIET : HUNT_PERIOD);
+        return line->since + (ledger->current ? RECONNECT_QUIET : RECONNECT);
     case LINE_CONNECTING:
     case LINE_ASKING:
         return line->since + ANSWER_LIMIT;

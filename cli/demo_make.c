@@ -38,23 +38,22 @@ static void directory_of(const char *path, char ret_directory[PATH_MAX_LENGTH + 
     snprintf(ret_directory, PATH_MAX_LENGTH + 1, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 }
 
-/* As installed, or in the build tree. */
-static status find_ttorchd(char *ret_path, struct error *error) {
+/* Beside us: as installed, or in the build tree. */
+static status find_ttorchd(struct cluster *cluster, struct error *error) {
     static const char *const places[] = {"", "../sbin/", "../daemon/", NULL};
-    char us[PATH_MAX_LENGTH + 1], here[PATH_MAX_LENGTH + 1];
+    char here[PATH_MAX_LENGTH + 1];
     const char *given = getenv("TTORCHD");
-    if (given) {
-        snprintf(ret_path, DEMO_PROGRAM_MAX, "%s", given);
-        return access(given, X_OK) == 0 ? OK : error_set(error, "TTORCHD=%s: %s", given, strerror(errno));
-    }
-    ssize_t length = readlink("/proc/self/exe", us, sizeof us - 1);
+    ssize_t length = readlink("/proc/self/exe", cluster->ttorch, sizeof cluster->ttorch - 1);
     if (length <= 0)
         return error_set(error, "could not find our own program: %s", strerror(errno));
-    us[length] = '\0';
-    directory_of(us, here);
-    return find_in(places, here, "ttorchd", ret_path)
-               ? OK
-               : error_set(error, "there is no ttorchd beside %s: build it, or set TTORCHD to its path", us);
+    if (given) {
+        snprintf(cluster->ttorchd, sizeof cluster->ttorchd, "%s", given);
+        return access(given, X_OK) == 0 ? OK : error_set(error, "TTORCHD=%s: %s", given, strerror(errno));
+    }
+    directory_of(cluster->ttorch, here);
+    if (find_in(places, here, "ttorchd", cluster->ttorchd))
+        return OK;
+    return error_set(error, "there is no ttorchd beside %s: build it, or set TTORCHD to its path", cluster->ttorch);
 }
 
 /* Where ttorchd itself looks for it. */
@@ -336,7 +335,7 @@ status cluster_make(struct cluster *cluster, unsigned members, const char *lease
     char guard[DEMO_PROGRAM_MAX];
     *cluster = (struct cluster){.count = members};
     snprintf(cluster->lease, sizeof cluster->lease, "%s", lease);
-    if (find_ttorchd(cluster->ttorchd, error) != OK || find_guard(cluster->ttorchd, guard, error) != OK ||
+    if (find_ttorchd(cluster, error) != OK || find_guard(cluster->ttorchd, guard, error) != OK ||
         newest_postgres(cluster->postgres_bin, error) != OK || take_directory(cluster, directory, error) != OK ||
         drop_privileges(cluster, guard, error) != OK)
         return FAILED;

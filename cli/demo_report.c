@@ -9,22 +9,17 @@
 #define BUCKET_ONE (NSEC_PER_MSEC / 4)
 #define BAR_WIDTH  18
 
-nsec acks_longest_gap(const struct ledger_ack *acks, size_t count, nsec from, nsec until) {
-    nsec longest = 0, before = from;
-    for (size_t i = 0; i < count; i++) {
-        nsec at = acks[i].acknowledged_at;
-        if (at > from && at - before > longest)
-            longest = at - before;
-        before = at;
-    }
-    return until > before && until - before > longest ? until - before : longest;
-}
+static struct gap longer_gap(struct gap a, struct gap b) { return b.ended - b.began > a.ended - a.began ? b : a; }
 
-nsec acks_next(const struct ledger_ack *acks, size_t count, nsec from) {
-    for (size_t i = 0; i < count; i++)
-        if (acks[i].sent_at > from)
-            return acks[i].acknowledged_at;
-    return NSEC_NEVER;
+struct gap acks_longest_gap(const struct ledger_ack *acks, size_t count, nsec from, nsec until) {
+    struct gap longest = {from, from};
+    nsec before = from;
+    for (size_t i = 0; i < count; i++) {
+        if (acks[i].acknowledged_at > from)
+            longest = longer_gap(longest, (struct gap){before, acks[i].acknowledged_at});
+        before = acks[i].acknowledged_at;
+    }
+    return longer_gap(longest, (struct gap){before, until > before ? until : before});
 }
 
 static int compare_outages(const void *left, const void *right) {

@@ -16,7 +16,7 @@ struct demo_round {
     const char *fault;
     char from[NAME_MAX_LENGTH + 1], to[NAME_MAX_LENGTH + 1]; /* primary before and after */
     uint64_t outage_ms;     /* longest time between two acknowledgements, from the fault on */
-    uint64_t next_write_ms; /* from the fault to the acknowledgement of a write that was sent after it */
+    uint64_t next_write_ms; /* from the fault to the acknowledgement that ended the outage */
     uint64_t redundant_ms;  /* from the fault until every member streamed and counted again */
     size_t lost;            /* acknowledged rows that the new primary does not have */
 };
@@ -31,10 +31,12 @@ struct demo_report {
     const char *problem; /* why the demo ended early; "" if it did not */
 };
 
-/* Longest time between two acknowledgements in a row, the later of which came after `from`; `until` ends the last. */
-nsec acks_longest_gap(const struct ledger_ack *acks, size_t count, nsec from, nsec until);
-/* When the first write sent after `from` was acknowledged; NSEC_NEVER if none was. */
-nsec acks_next(const struct ledger_ack *acks, size_t count, nsec from);
+/* The longest time between two acknowledgements in a row of which the later came after `from`; if that is the time
+ * since the last one, it ends with `until`. */
+struct gap {
+    nsec began, ended;
+};
+struct gap acks_longest_gap(const struct ledger_ack *acks, size_t count, nsec from, nsec until);
 /* Of the rounds; the middle one, the upper of two. 0 without rounds. */
 uint64_t rounds_outage_median(const struct demo_round *rounds, unsigned count);
 uint64_t rounds_outage_worst(const struct demo_round *rounds, unsigned count);
