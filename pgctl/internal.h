@@ -110,9 +110,11 @@ struct observer {
     uv_timer_t durable_tick;
     bool again;    /* asked to look while looking */
     bool answered; /* since the postmaster started */
-    nsec asked_at;
+    nsec answered_at;
+    nsec asking_since;
     nsec inside_asked_at;         /* what is told of the inside was asked for then, and may be no newer */
     nsec hasty_until;             /* things are in flux: look often */
+    uint64_t lsn;                 /* as seen last */
     uint32_t replay_timeline;     /* by IDENTIFY_SYSTEM */
     uint64_t replay_timeline_lsn; /* for a position up to here */
     uint32_t received_timeline;
@@ -144,6 +146,7 @@ struct upkeeper {
     char *statements[UPKEEP_STATEMENTS_MAX];
     unsigned statements_count;
     unsigned statement;
+    struct error trouble; /* told last; said once */
 };
 
 status upkeep_open(struct pgctl *pgctl, struct error *error) must_check;

@@ -170,6 +170,7 @@ static void take_primary(struct pgctl *pgctl, const PGresult *result) {
     struct facts *facts = &pgctl->facts;
     facts->server = SERVER_PRIMARY;
     facts->position.timeline = (uint32_t)strtoul(PQgetvalue(result, 0, TIMELINE), NULL, 16);
+    facts->position.lsn = pgctl->observer.lsn;
     if (pgctl->observer.was_primary)
         return;
     pgctl->observer.was_primary = true;
@@ -184,7 +185,9 @@ static void take(struct pgctl *pgctl, const PGresult *result) {
     unsigned senders = facts->senders_count;
     bool first = !observer->answered, streaming = facts->streaming;
     observer->answered = true;
-    facts->position.lsn = number(result, 0, LSN);
+    observer->answered_at = time_now();
+    observer->inside_asked_at = observer->asking_since;
+    observer->lsn = number(result, 0, LSN);
     facts->receive_lsn = number(result, 0, RECEIVE_LSN);
     facts->receiver = result_bool(result, RECEIVER);
     facts->streaming = result_bool(result, STREAMING);
@@ -201,9 +204,10 @@ static void take(struct pgctl *pgctl, const PGresult *result) {
         upkeep_poke(pgctl);
 }
 
-/* ---- the timeline of a standby ----
- * Only IDENTIFY_SYSTEM tells that of the last record replayed. It is asked again when it may have changed: there is
- * more WAL, and it is not certain that it was received on the timeline that we know. */
+/* ---- the position of a standby ----
+ * Only IDENTIFY_SYSTEM tells the timeline of the last record replayed. It is asked again when it may have changed:
+ * there is more WAL, and it is not certain that it was received on the timeline that we know. A position is told only
+ * when what was asked before and after its LSN is the same timeline. */
 
 static bool timeline_known(const struct pgctl *pgctl) {
     const struct observer *observer = &pgctl->observer;
@@ -211,40 +215,49 @@ static bool timeline_known(const struct pgctl *pgctl) {
         return false;
     if (pgctl->facts.streaming && observer->received_timeline == observer->replay_timeline)
         return true;
-    return pgctl->facts.position.lsn == observer->replay_timeline_lsn;
+    return observer->lsn == observer->replay_timeline_lsn;
 }
 
-static void identified(void *user, const PGresult *result, const struct error *error) {
-    struct pgctl *pgctl = user;
-    (void)error; /* tried again at the next look; until then the position is not told */
-    if (result != NULL) {
-        pgctl->observer.replay_timeline = (uint32_t)result_number(result, 1);
-        pgctl->observer.replay_timeline_lsn = pgctl->facts.position.lsn;
-    }
-    session_drop(pgctl->observer.identify); /* it would hold one of the WAL senders */
-    pgctl->facts.position.timeline = pgctl->observer.replay_timeline;
-    if (pgctl->facts.position.timeline == 0)
-        pgctl->facts.position.lsn = 0;
+static void tell_standby(struct pgctl *pgctl) {
+    struct observer *observer = &pgctl->observer;
+    observer->replay_timeline_lsn = observer->lsn;
+    pgctl->facts.position = (Position){.timeline = observer->replay_timeline, .lsn = observer->lsn};
     tell(pgctl);
     look_later(pgctl);
 }
 
+static void identified(void *user, const PGresult *result, const struct error *error) {
+    struct pgctl *pgctl = user;
+    uint32_t before = pgctl->observer.replay_timeline;
+    (void)error;
+    session_drop(pgctl->observer.identify); /* it would hold one of the WAL senders */
+    if (result == NULL) {                   /* the position told before stays */
+        tell(pgctl);
+        look_later(pgctl);
+        return;
+    }
+    pgctl->observer.replay_timeline = (uint32_t)result_number(result, 1);
+    if (pgctl->observer.replay_timeline == before)
+        tell_standby(pgctl);
+    else
+        look(pgctl);
+}
+
 static void observed(void *user, const PGresult *result, const struct error *error) {
     struct pgctl *pgctl = user;
+    struct observer *observer = &pgctl->observer;
     (void)error;
-    if (result != NULL && PQntuples(result) > 0) {
-        pgctl->observer.inside_asked_at = pgctl->observer.asked_at;
+    if (result != NULL)
         take(pgctl, result);
-        if (pgctl->facts.server == SERVER_STANDBY) {
-            pgctl->facts.position.timeline = pgctl->observer.replay_timeline;
-            if (!timeline_known(pgctl)) {
-                session_ask(pgctl->observer.identify, "IDENTIFY_SYSTEM", ANSWER_MS, identified, pgctl);
-                return;
-            }
-        }
-    } else if (pgctl_server_running(pgctl) && pgctl->observer.answered &&
-               msec_between(pgctl->observer.asked_at, time_now()) >= ANSWER_MS)
+    else if (observer->answered && msec_between(observer->answered_at, time_now()) >= ANSWER_MS)
         pgctl->facts.server = SERVER_HUNG;
+    if (result != NULL && pgctl->facts.server == SERVER_STANDBY) {
+        if (timeline_known(pgctl))
+            tell_standby(pgctl);
+        else
+            session_ask(observer->identify, "IDENTIFY_SYSTEM", ANSWER_MS, identified, pgctl);
+        return;
+    }
     tell(pgctl);
     look_later(pgctl);
 }
@@ -261,8 +274,7 @@ static void look(struct pgctl *pgctl) {
         look_later(pgctl);
         return;
     }
-    if (pgctl->facts.server != SERVER_HUNG || !session_asking(observer->session))
-        observer->asked_at = time_now();
+    observer->asking_since = time_now();
     session_ask(observer->session, observe_sql, ANSWER_MS, observed, pgctl);
 }
 

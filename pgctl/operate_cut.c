@@ -7,11 +7,11 @@
 
 #include "pgctl/internal.h"
 
-/* ---- CUT: PLEDGE -> CHECK (-> RESET -> RESET_RESTORE -> CHECK) -> RECEIVER (-> RESUME) -> POSITION ----
+/* ---- CUT: (SEEN ->) PLEDGE -> CHECK (-> RESET -> RESET_RESTORE -> CHECK) -> RECEIVER (-> RESUME) -> POSITION ----
  * Empty settings alone cut nothing: the startup process stops a receiver only when it wants more WAL, and
  * postgresql.auto.conf may say otherwise. */
 
-enum { CUT_PLEDGE, CUT_CHECK, CUT_RESET, CUT_RESET_RESTORE, CUT_RECEIVER, CUT_RESUME, CUT_POSITION };
+enum { CUT_SEEN, CUT_PLEDGE, CUT_CHECK, CUT_RESET, CUT_RESET_RESTORE, CUT_RECEIVER, CUT_RESUME, CUT_POSITION };
 
 static status pledge(struct pgctl *pgctl) {
     uint32_t epoch = pgctl->operate.operation.epoch;
@@ -26,13 +26,27 @@ static status pledge(struct pgctl *pgctl) {
     return OK;
 }
 
-static void cut_pledge(struct pgctl *pgctl) {
+/* Nothing may be written that would turn a running primary's settings. */
+static void need_standby(struct pgctl *pgctl, int next) {
     if (operate_need_running(pgctl) == FAILED)
         return;
-    if (pgctl->facts.server == SERVER_PRIMARY) {
+    if (pgctl->facts.server == SERVER_STANDBY)
+        operate_enter(pgctl, next);
+    else
+        operate_ask_anew(pgctl, "SELECT pg_is_in_recovery()"); /* not seen yet, or a primary */
+}
+
+static void seen_standby(struct pgctl *pgctl, const PGresult *result, int next) {
+    if (result_bool(result, 0))
+        operate_enter(pgctl, next);
+    else
         operate_refuse(pgctl, "not a standby");
-        return;
-    }
+}
+
+static void cut_see(struct pgctl *pgctl) { need_standby(pgctl, CUT_PLEDGE); }
+static void cut_seen(struct pgctl *pgctl, const PGresult *result) { seen_standby(pgctl, result, CUT_PLEDGE); }
+
+static void cut_pledge(struct pgctl *pgctl) {
     if (pledge(pgctl) == FAILED)
         return;
     settings_of_nobody(&pgctl->settings);
@@ -121,6 +135,7 @@ static void cut_position_known(struct pgctl *pgctl, const PGresult *result) {
 }
 
 static const struct step cut_steps[] = {
+    [CUT_SEEN] = {.name = "check", .enter = cut_see, .answered = cut_seen},
     [CUT_PLEDGE] = {.name = "pledge", .enter = cut_pledge},
     [CUT_CHECK] = {.name = "check settings", .enter = cut_check, .answered = cut_checked},
     [CUT_RESET] = {.name = "reset primary_conninfo", .enter = cut_reset, .answered = cut_reset_one},
@@ -129,29 +144,20 @@ static const struct step cut_steps[] = {
     [CUT_RESUME] = {.name = "resume replay", .enter = cut_resume, .answered = cut_resumed},
     [CUT_POSITION] = {.name = "position", .enter = cut_position, .answered = cut_position_known},
 };
-const struct machine machine_cut = {cut_steps, CUT_PLEDGE, 60000};
+const struct machine machine_cut = {cut_steps, CUT_SEEN, 60000};
 
 /* ---- FOLLOW ---- */
 
 enum { FOLLOW_CHECK, FOLLOW_WRITE };
 
 static void follow_check(struct pgctl *pgctl) {
-    if (operate_need_running(pgctl) == FAILED)
-        return;
     if (pgctl->operate.operation.epoch <= pgctl->pledged)
         operate_refuse(pgctl, "pledged never to attach to epoch %u again", pgctl->pledged);
-    else if (pgctl->facts.server == SERVER_STANDBY)
-        operate_enter(pgctl, FOLLOW_WRITE);
     else
-        operate_ask_anew(pgctl, "SELECT pg_is_in_recovery()"); /* not seen yet, or a primary */
+        need_standby(pgctl, FOLLOW_WRITE);
 }
 
-static void follow_checked(struct pgctl *pgctl, const PGresult *result) {
-    if (result_bool(result, 0))
-        operate_enter(pgctl, FOLLOW_WRITE);
-    else
-        operate_refuse(pgctl, "not a standby");
-}
+static void follow_checked(struct pgctl *pgctl, const PGresult *result) { seen_standby(pgctl, result, FOLLOW_WRITE); }
 
 static void follow_write(struct pgctl *pgctl) {
     const struct operation *operation = &pgctl->operate.operation;

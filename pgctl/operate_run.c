@@ -11,10 +11,7 @@ enum { START_PREPARE, START_WAIT, START_CONTROL };
 
 static void start_prepare(struct pgctl *pgctl) {
     if (pgctl_server_running(pgctl)) { /* asked again */
-        if (pgctl->facts.server == SERVER_PRIMARY)
-            operate_refuse(pgctl, "PostgreSQL runs, and as a primary");
-        else
-            operate_enter(pgctl, START_WAIT);
+        operate_enter(pgctl, START_WAIT);
         return;
     }
     if (operate_need_down(pgctl) == FAILED)
@@ -30,11 +27,13 @@ static void start_prepare(struct pgctl *pgctl) {
     }
 }
 
-static void start_wait(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELECT 1"); }
+static void start_wait(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELECT pg_is_in_recovery()"); }
 
 static void start_answers(struct pgctl *pgctl, const PGresult *result) {
-    (void)result;
-    operate_done(pgctl);
+    if (result_bool(result, 0))
+        operate_done(pgctl);
+    else
+        operate_refuse(pgctl, "PostgreSQL runs, and as a primary");
 }
 
 static void start_ended(struct pgctl *pgctl) {
@@ -130,5 +129,10 @@ static void checkpoint(struct pgctl *pgctl) {
         operate_ask_long(pgctl, "CHECKPOINT");
 }
 
-static const struct step checkpoint_steps[] = {{.name = "wait", .enter = checkpoint, .answered = start_answers}};
+static void checkpoint_ended(struct pgctl *pgctl, const PGresult *result) {
+    (void)result;
+    operate_done(pgctl);
+}
+
+static const struct step checkpoint_steps[] = {{.name = "wait", .enter = checkpoint, .answered = checkpoint_ended}};
 const struct machine machine_checkpoint = {checkpoint_steps, 0, 600000};

@@ -170,7 +170,6 @@ static void connect_step(struct session *session) {
     switch (PQconnectPoll(session->connection)) {
     case PGRES_POLLING_OK:
         PQsetnonblocking(session->connection, 1);
-        PQsetNoticeProcessor(session->connection, ignore_notice, NULL);
         send_question(session);
         break;
     case PGRES_POLLING_READING:
@@ -208,8 +207,10 @@ static void start_connecting(struct session *session) {
     session->state = SESSION_CONNECTING;
     if (session->connection == NULL || PQstatus(session->connection) == CONNECTION_BAD)
         uv_timer_start(session->timer, deadline_passed, 0, 0);
-    else
+    else {
+        PQsetNoticeProcessor(session->connection, ignore_notice, NULL);
         watch(session, UV_WRITABLE);
+    }
 }
 
 /* ---- the interface ---- */

@@ -168,12 +168,20 @@ static void statements_ended(struct pgctl *pgctl) {
         round_end(pgctl, upkeeper->failed);
 }
 
+/* The same trouble is there every second: it is told once. */
+static void tell_trouble(struct pgctl *pgctl, const struct error *error) {
+    struct error *told = &pgctl->upkeeper.trouble;
+    pgctl->upkeeper.failed = true;
+    if (strcmp(told->text, error->text) == 0)
+        return;
+    *told = *error;
+    pgctl_notice(pgctl, "upkeep: %s", error->text);
+}
+
 static void statement_ended(void *user, const PGresult *result, const struct error *error) {
     struct pgctl *pgctl = user;
-    if (result == NULL) {
-        pgctl->upkeeper.failed = true;
-        pgctl_notice(pgctl, "upkeep: %s", error->text);
-    }
+    if (result == NULL)
+        tell_trouble(pgctl, error);
     pgctl->upkeeper.statement++;
     statement_next(pgctl);
 }
