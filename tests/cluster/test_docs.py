@@ -27,7 +27,7 @@ def test_tour():
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tour-", dir="/tmp"))
     directory.rmdir()  # the demo makes it
     script = "\n".join(["set -euo pipefail", *(f"echo '#### {number}'\n{command}" for number, command in enumerate(tour()))])
-    script = script.replace("/tmp/tour", str(directory)).replace("build/cli", str(BUILD.relative_to(SOURCE) / "cli"))
+    script = script.replace("/tmp/tour", str(directory)).replace("$PWD/build/cli", str(BUILD / "cli"))
     try:
         done = subprocess.run(["/bin/bash", "-c", script], cwd=SOURCE, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=170, check=False)
