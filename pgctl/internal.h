@@ -46,6 +46,7 @@ struct operate {
     int state;
     struct session *session;     /* of the current step or a sequence of them */
     struct session *replication; /* for IDENTIFY_SYSTEM */
+    bool kept;                   /* the sessions are of the operation before */
     bool identify;               /* wanted now */
     struct session *probe;       /* a commit that must wait */
     struct child *child;
@@ -85,6 +86,7 @@ void operate_fail(struct pgctl *pgctl, const char *format, ...) __attribute__((f
 void operate_progress(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void operate_open(struct pgctl *pgctl);
 void operate_close(struct pgctl *pgctl);
+void operate_server_changed(struct pgctl *pgctl); /* gone, or another one */
 void operate_guard_changed(struct pgctl *pgctl);
 bool operate_busy(const struct pgctl *pgctl);
 

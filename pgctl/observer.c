@@ -36,14 +36,14 @@ static const char observe_sql[] =
     "SELECT c.*, "
     "EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE backend_type = 'walreceiver'), "
     "coalesce(w.status = 'streaming', false), w.received_tli, "
-    "s.application_name, s.state, s.sent_lsn - '0/0', s.flush_lsn - '0/0', s.replay_lsn - '0/0', "
+    "a.application_name, s.state, s.sent_lsn - '0/0', s.flush_lsn - '0/0', s.replay_lsn - '0/0', "
     "(extract(epoch FROM s.replay_lag) * 1000)::bigint, s.sync_state "
     "FROM (SELECT pg_is_in_recovery() AS recovery, "
     "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0', "
     "CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END, "
     "pg_last_wal_receive_lsn() - '0/0', current_setting('primary_conninfo')) c "
     "LEFT JOIN pg_stat_get_wal_receiver() w ON c.recovery "
-    "LEFT JOIN pg_stat_replication s ON s.state <> 'backup'";
+    "LEFT JOIN (pg_stat_get_wal_senders() s JOIN pg_stat_get_activity(NULL) a USING (pid)) ON s.state <> 'backup'";
 
 static void look(struct pgctl *pgctl);
 static void durable_begin(struct pgctl *pgctl);

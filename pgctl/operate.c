@@ -28,17 +28,28 @@ bool operate_busy(const struct pgctl *pgctl) { return pgctl->operate.operation.k
 
 /* ---- ends ---- */
 
+static void drop_session(struct session **session) {
+    session_free(*session);
+    *session = NULL;
+}
+
 static void drop_work(struct pgctl *pgctl) {
     struct operate *operate = &pgctl->operate;
     uv_timer_stop(&operate->again);
     uv_timer_stop(&operate->deadline);
-    session_free(operate->session);
-    session_free(operate->replication);
-    session_free(operate->probe);
-    operate->session = operate->replication = operate->probe = NULL;
+    drop_session(&operate->session);
+    drop_session(&operate->replication);
+    drop_session(&operate->probe);
     if (operate->child != NULL)
         child_cancel(operate->child);
     operate->child = NULL;
+}
+
+/* A cut is often followed by a promotion, where each connection saved is milliseconds of outage. */
+static void keep_sessions(struct operate *operate) {
+    uv_timer_stop(&operate->again);
+    uv_timer_stop(&operate->deadline);
+    operate->kept = true;
 }
 
 static void end(struct pgctl *pgctl, enum operation_outcome outcome, const struct error *error) {
@@ -46,7 +57,10 @@ static void end(struct pgctl *pgctl, enum operation_outcome outcome, const struc
     result.outcome = outcome;
     if (error != NULL)
         result.error = *error;
-    drop_work(pgctl);
+    if (outcome == OUTCOME_DONE && result.kind == OPERATE_CUT)
+        keep_sessions(&pgctl->operate);
+    else
+        drop_work(pgctl);
     pgctl->operate.operation.kind = OPERATE_NONE;
     observer_look_at_data(pgctl);
     if (!pgctl->closing)
@@ -152,8 +166,12 @@ void operate_again(struct pgctl *pgctl, unsigned after_ms) {
 static void question_answered(void *user, const PGresult *result, const struct error *error) {
     struct pgctl *pgctl = user;
     const struct step *step = current(pgctl);
+    bool kept = pgctl->operate.kept;
+    pgctl->operate.kept = false;
     if (result != NULL)
         step->answered(pgctl, result);
+    else if (kept)
+        step->enter(pgctl); /* that session was from before: now in a new one */
     else if (step->failed != NULL)
         step->failed(pgctl, error);
     else
@@ -226,6 +244,12 @@ void operate_spawn(struct pgctl *pgctl, const char *const argv[], void (*line)(v
         operate_failed(pgctl, &error);
     else
         pgctl->children++;
+}
+
+void operate_server_changed(struct pgctl *pgctl) {
+    if (!operate_busy(pgctl))
+        drop_work(pgctl);
+    pgctl->operate.kept = false;
 }
 
 void operate_guard_changed(struct pgctl *pgctl) {

@@ -98,7 +98,7 @@ static void cut_receiver(struct pgctl *pgctl) {
                        "coalesce(bool_or(wait_event = 'RecoveryRetrieveRetryInterval') "
                        "FILTER (WHERE backend_type = 'startup'), false), "
                        "pg_get_wal_replay_pause_state() <> 'not paused', pg_last_wal_replay_lsn() - '0/0' "
-                       "FROM pg_stat_activity WHERE backend_type IN ('walreceiver', 'startup')");
+                       "FROM pg_stat_get_activity(NULL) WHERE backend_type IN ('walreceiver', 'startup')");
 }
 
 /* The startup process waits in RecoveryRetrieveRetryInterval only when there is no more WAL to replay and no receiver;

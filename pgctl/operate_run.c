@@ -77,7 +77,8 @@ static void stop_senders(struct pgctl *pgctl) {
     if (pgctl->guard_state.connected && pgctl->guard_state.server == GUARD_DOWN)
         operate_done(pgctl);
     else
-        operate_ask_anew(pgctl, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE state <> 'streaming'");
+        operate_ask_anew(pgctl,
+                         "SELECT pg_terminate_backend(pid) FROM pg_stat_get_wal_senders() WHERE state <> 'streaming'");
 }
 
 static void stop_senders_ended(struct pgctl *pgctl, const PGresult *result) {

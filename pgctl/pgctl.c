@@ -73,8 +73,10 @@ static void guard_news(void *user, const struct guard_state *state) {
     pgctl->guard_state = *state;
     if (pgctl->closing)
         return;
-    if (before.connected != state->connected || before.server != state->server || before.exits != state->exits)
+    if (before.connected != state->connected || before.server != state->server || before.exits != state->exits) {
         upkeep_server_changed(pgctl);
+        operate_server_changed(pgctl);
+    }
     observer_guard_changed(pgctl, &before);
     operate_guard_changed(pgctl);
 }

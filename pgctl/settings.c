@@ -25,6 +25,7 @@ static const struct pgctl_parameter defaults[] = {
     {"wal_receiver_timeout", "5s"},
     {"wal_receiver_status_interval", "1s"},
     {"wal_sender_timeout", "5s"},
+    {"superuser_reserved_connections", "8"}, /* ours: four that stay, and what an operation needs */
     {"hot_standby_feedback", "off"},
     {"logging_collector", "off"}, /* the guard's log file has it all, and tells why a start failed */
     {"log_destination", "stderr"},
