@@ -1,4 +1,4 @@
-/* One line a fact, to the journal when systemd reads our stderr, else to stderr. Only `daemon/` logs: libraries return
+/* One line a fact, to stderr, which systemd hands to the journal. Only `daemon/` logs: libraries return
  * reasons. PostgreSQL's message style: short, factual, no final period; never a secret. */
 #pragma once
 

@@ -46,7 +46,7 @@ static void run_answer(struct daemon *daemon, const struct action *action) {
     for (unsigned i = 0; i < ANSWERS_MAX; i++) {
         if (daemon->answers[i].serial != action->answer.serial)
             continue;
-        struct face_answer answer = {.http_status = action->answer.http_status};
+        struct face_answer answer = {.http_status = action->answer.http_status, .number = action->answer.number};
         memcpy(answer.text, action->answer.text, sizeof answer.text);
         daemon->answers[i].serial = 0;
         daemon->answers[i].answer(daemon->answers[i].context, &answer);

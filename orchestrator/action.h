@@ -32,6 +32,7 @@ struct action {
         struct operation operation;
         struct {
             uint64_t serial;
+            uint64_t number; /* of the recorded intent, when accepted */
             int http_status;
             char text[ERROR_TEXT_MAX];
         } answer;

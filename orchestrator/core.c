@@ -135,6 +135,9 @@ static void absorb_applied(struct core *core, struct actions *actions, const str
     if (command->which_body == Command_new_copy_tag && applied == APPLIED && core->synced && core->topology.epoch > 0 &&
         command->body.new_copy.member == core->self)
         core->granted_copy = command->body.new_copy.copy;
+    if (command->which_body == Command_set_intent_tag && core->proposing[PROPOSER_MEMBER] &&
+        command->body.set_intent.intent.to == core->asked_to)
+        decide_answer(core, actions, &applied, why.text);
     if (core->topology.sealed && !sealed_before)
         core->coordinator.sealed_at = core->now;
     if (applied == APPLIED && command->reason[0] != '\0')
@@ -194,8 +197,10 @@ static void absorb_message(struct core *core, struct actions *actions, const str
     }
 }
 
-static void absorb_proposed(struct core *core, const struct event *event) {
+static void absorb_proposed(struct core *core, struct actions *actions, const struct event *event) {
     core->proposing[event->proposed.proposer] = false;
+    if (event->proposed.proposer == PROPOSER_MEMBER)
+        decide_answer(core, actions, NULL, NULL); /* if it was not answered when it was applied */
     if (!event->proposed.committed)
         core->propose_again_at[event->proposed.proposer] = core->now + PROPOSE_AGAIN;
 }
@@ -225,7 +230,7 @@ static void absorb(struct core *core, const struct event *event, struct actions 
         reconcile_result(core, actions, event->result);
         break;
     case EVENT_PROPOSED:
-        absorb_proposed(core, event);
+        absorb_proposed(core, actions, event);
         break;
     case EVENT_REQUEST:
         decide_request(core, actions, event);

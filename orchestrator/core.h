@@ -117,6 +117,8 @@ struct core {
     uint32_t acknowledged_generation;
     uint64_t checkpointed_intent; /* number of the intent for which we made a checkpoint */
 
+    uint64_t asked_serial; /* an operator's request whose intent is being recorded; 0 = none */
+    uint32_t asked_to;
     bool stopping;
     nsec stopping_since;
     bool left; /* ACTION_EXIT was said */

@@ -430,16 +430,34 @@ void decide_step(struct core *core, struct actions *actions) {
 
 /* ---- an operator's request, on any member ---- */
 
-static void answer(struct actions *actions, const struct event *event, int http_status, const char *format, ...)
+static void answer(struct actions *actions, uint64_t serial, int http_status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-static void answer(struct actions *actions, const struct event *event, int http_status, const char *format, ...) {
+static void answer(struct actions *actions, uint64_t serial, int http_status, const char *format, ...) {
     struct action *action = act(actions, ACTION_ANSWER);
-    action->answer.serial = event->request.serial;
+    action->answer.serial = serial;
+    action->answer.number = 0;
     action->answer.http_status = http_status;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(action->answer.text, sizeof action->answer.text, format, arguments);
     va_end(arguments);
+}
+
+void decide_answer(struct core *core, struct actions *actions, const enum applied *applied, const char *why) {
+    uint64_t serial = core->asked_serial;
+    const Intent *intent = &core->topology.intent;
+    core->asked_serial = 0;
+    if (serial == 0)
+        return;
+    if (applied == NULL) {
+        answer(actions, serial, 503, "the request could not be recorded: is there a quorum? see ttorch status");
+    } else if (*applied != APPLIED) {
+        answer(actions, serial, 409, "%s", why);
+    } else {
+        answer(actions, serial, 202, "switching from %s to %s", member_name(core, intent->from),
+               member_name(core, intent->to));
+        actions->list[actions->count - 1].answer.number = intent->number;
+    }
 }
 
 /* The member that a switchover would go to: the named one, or the one that counts with the best priority. */
@@ -458,43 +476,44 @@ static const Member *switchover_target(const struct core *core, const char *to) 
 void decide_request(struct core *core, struct actions *actions, const struct event *event) {
     const Topology *topology = &core->topology;
     const char *to = event->request.to;
+    uint64_t serial = event->request.serial;
     if (core->self == 0 || !core->synced || !topology->open || topology->sealed) {
-        answer(actions, event, 409, "there is no open primary to switch from at the moment");
+        answer(actions, serial, 409, "there is no open primary to switch from at the moment");
         return;
     }
     if (topology->intent.kind != INTENT_NONE) {
-        answer(actions, event, 409, "a switchover from %s is under way already",
+        answer(actions, serial, 409, "a switchover from %s is under way already",
                member_name(core, topology->intent.from));
         return;
     }
     const Member *target = switchover_target(core, to);
     if (target == NULL && to[0] != '\0')
-        answer(actions, event, 404, "there is no member named \"%s\"", to);
+        answer(actions, serial, 404, "there is no member named \"%s\"", to);
     else if (target == NULL)
-        answer(actions, event, 409, "no standby streams from %s and may be primary",
+        answer(actions, serial, 409, "no standby streams from %s and may be primary",
                member_name(core, topology->primary.member));
     else if (target->id == topology->primary.member)
-        answer(actions, event, 409, "%s is the primary already", target->name);
+        answer(actions, serial, 409, "%s is the primary already", target->name);
     else if (target->witness || target->priority == 0)
-        answer(actions, event, 409, "%s may not be primary (%s)", target->name,
+        answer(actions, serial, 409, "%s may not be primary (%s)", target->name,
                target->witness ? "it is a witness" : "priority 0");
     else if (!counts(core, target))
-        answer(actions, event, 409, "%s does not stream from %s", target->name,
+        answer(actions, serial, 409, "%s does not stream from %s", target->name,
                member_name(core, topology->primary.member));
     else if (!caught_up(core, target))
-        answer(actions, event, 409, "%s is too far behind %s", target->name,
+        answer(actions, serial, 409, "%s is too far behind %s", target->name,
                member_name(core, topology->primary.member));
     else {
         Command *command = propose(core, actions, PROPOSER_MEMBER, Command_set_intent_tag);
         if (command == NULL) {
-            answer(actions, event, 503, "this member is busy with another proposal; try again");
+            answer(actions, serial, 503, "this member is busy with another proposal; try again");
             return;
         }
+        core->asked_serial = serial;
+        core->asked_to = target->id;
         command->body.set_intent.intent = (Intent){
             .kind = INTENT_SWITCHOVER, .from = topology->primary.member, .to = target->id, .epoch = topology->epoch};
         because(command, "an operator asked to switch from %s to %s", member_name(core, topology->primary.member),
                 target->name);
-        answer(actions, event, 202, "switching from %s to %s", member_name(core, topology->primary.member),
-               target->name);
     }
 }

@@ -51,6 +51,8 @@ void reconcile_facts(struct core *core);
 /* ---- decide.c ---- */
 void decide_step(struct core *core, struct actions *actions);
 void decide_request(struct core *core, struct actions *actions, const struct event *event);
+/* The intent that an operator asked for was recorded, found void, or its proposal was lost (`applied` is NULL). */
+void decide_answer(struct core *core, struct actions *actions, const enum applied *applied, const char *why);
 
 /* ---- candidate.c ---- */
 struct choice {
