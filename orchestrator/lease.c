@@ -5,7 +5,8 @@
 #include "orchestrator/parts.h"
 
 #define RENEWALS_PER_LEASE 10
-#define WAKE_AND_KILL_MS   60 /* the guard's wake-up and its kill of all processes, under load */
+#define FIRST_RENEWALS     msec(5) /* until a majority has endorsed: voters may not have applied the assignment yet */
+#define WAKE_AND_KILL_MS   60      /* the guard's wake-up and its kill of all processes, under load */
 
 /* Clock rates may differ by 2 % between two machines. */
 nsec lease_margin(uint32_t duration_ms) { return msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
@@ -17,7 +18,8 @@ static bool may_renew(const struct core *core) {
 
 static void send_renewal(struct core *core, struct actions *actions) {
     uint32_t lease_ms = core->topology.settings.lease_ms;
-    core->lease.next_renewal = core->now + msec(lease_ms) / RENEWALS_PER_LEASE;
+    core->lease.next_renewal =
+        core->now + (core->lease.until == 0 ? FIRST_RENEWALS : msec(lease_ms) / RENEWALS_PER_LEASE);
     struct action *action = act(actions, ACTION_SEND);
     action->send.to = 0;
     action->send.message = (Message){.which_body = Message_renew_tag};

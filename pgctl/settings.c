@@ -21,7 +21,7 @@ static const struct pgctl_parameter defaults[] = {
     {"wal_level", "replica"},
     {"max_wal_senders", "48"},
     {"max_replication_slots", "48"},
-    {"wal_retrieve_retry_interval", "100ms"}, /* else a standby may sit out 5 s before it sees a trigger or a primary */
+    {"wal_retrieve_retry_interval", "20ms"}, /* else a standby may sit out 5 s before it sees a trigger or a primary */
     {"wal_receiver_timeout", "5s"},
     {"wal_receiver_status_interval", "1s"},
     {"wal_sender_timeout", "5s"},
