@@ -5,7 +5,7 @@
 #include "model/model.h"
 
 struct facts {
-    nsec seen_at;
+    nsec seen_at; /* of the inside: when it was asked for, so that an answer is never taken for newer than it is */
 
     /* the data directory */
     DataState data;
