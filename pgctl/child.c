@@ -160,15 +160,30 @@ static char **environment(void) {
     return copy;
 }
 
+/* If we die, so does it: an orphan would go on writing where our next life works. */
+static const char **with_death_signal(const char *const argv[]) {
+    static const char *const prefix[] = {"/usr/bin/setpriv", "--pdeathsig", "KILL", "--"};
+    size_t prefix_count = sizeof prefix / sizeof *prefix, count = 0;
+    while (argv[count] != NULL)
+        count++;
+    const char **all = calloc(prefix_count + count + 1, sizeof *all);
+    if (all == NULL)
+        return NULL;
+    memcpy(all, prefix, sizeof prefix);
+    memcpy(all + prefix_count, argv, count * sizeof *argv);
+    return all;
+}
+
 static int spawn(struct child *child, uv_loop_t *loop, int output_fd) {
+    const char **argv = with_death_signal(child->config.argv);
     uv_stdio_container_t stdio[3] = {
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = output_fd},
         {.flags = UV_INHERIT_FD, .data.fd = output_fd},
     };
     uv_process_options_t options = {
-        .file = child->config.argv[0],
-        .args = (char **)(uintptr_t)child->config.argv,
+        .file = argv != NULL ? argv[0] : NULL,
+        .args = (char **)(uintptr_t)argv,
         .env = environment(),
         .cwd = "/",
         .exit_cb = exited,
@@ -176,8 +191,9 @@ static int spawn(struct child *child, uv_loop_t *loop, int output_fd) {
         .stdio = stdio,
         .stdio_count = 3,
     };
-    int code = options.env != NULL ? uv_spawn(loop, &child->process, &options) : UV_ENOMEM;
+    int code = options.env != NULL && argv != NULL ? uv_spawn(loop, &child->process, &options) : UV_ENOMEM;
     free(options.env);
+    free(argv);
     return code;
 }
 

@@ -1,5 +1,5 @@
 /* PostgreSQL's programs as child processes on the loop: each leads its own process group, has a deadline past which
- * the group is killed, and its stdout and stderr are captured (the tail) and offered line by line. */
+ * the group is killed, dies with us, and its stdout and stderr are captured (the tail) and offered line by line. */
 #pragma once
 #include <uv.h>
 

@@ -177,7 +177,8 @@ struct pgctl {
     char pgpass_path[PATH_MAX];
     char guard_socket[108];
     char log_path[PATH_MAX];
-    char fresh_directory[PATH_MAX]; /* <data_directory>.new */
+    char fresh_directory[PATH_MAX]; /* <data_directory>.new: a clone that is not complete */
+    char old_directory[PATH_MAX];   /* <data_directory>.old: what a clone took the place of */
 
     struct guard *guard;
     struct guard_state guard_state;
@@ -191,7 +192,8 @@ struct pgctl {
     struct observer observer;
     struct upkeeper upkeeper;
 
-    unsigned children;      /* not yet reaped */
+    unsigned children; /* not yet reaped */
+    struct child *remover;
     uv_timer_t last_handle; /* closed after all others */
     bool closing;
     bool guard_closed;
@@ -206,8 +208,8 @@ const char *pgctl_program(const struct pgctl *pgctl, const char *name, char *buf
 /* Every child's `ended` calls it: closing waits for all of them. */
 void pgctl_child_ended(struct pgctl *pgctl);
 bool pgctl_server_running(const struct pgctl *pgctl);
-/* Deletes a directory in the background. */
-void pgctl_remove(struct pgctl *pgctl, const char *path);
+/* Deletes fresh_directory and old_directory in the background. */
+void pgctl_remove_leftovers(struct pgctl *pgctl);
 
 status config_copy(struct pgctl_config *ret_copy, const struct pgctl_config *config, struct error *error) must_check;
 void config_free(struct pgctl_config *config);

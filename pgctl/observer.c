@@ -8,10 +8,11 @@
 
 #define IDLE_MS     200
 #define FLUX_MS     20
-#define STARTING_MS 100      /* each try before it answers is a line in its log */
-#define ANSWER_MS   1000     /* a server that takes longer is hung */
-#define DURABLE_MS  86400000 /* it waits for as long as the disk does; how long is the fact */
-#define HASTE_NS    (2 * NSEC_PER_SEC)
+#define HASTE_MS    10
+#define STARTING_MS 100          /* each try before it answers is a line in its log */
+#define ANSWER_MS   1000         /* a server that takes longer is hung */
+#define DURABLE_MS  86400000     /* it waits for as long as the disk does; how long is the fact */
+#define HASTE_NS    NSEC_PER_SEC /* after an operation, or when someone came or went */
 
 /* One row a WAL sender, or one without; the first columns are the same in each. */
 enum column {
@@ -93,7 +94,7 @@ static bool senders_settled(const struct facts *facts) {
 
 static bool in_flux(const struct pgctl *pgctl) {
     const struct facts *facts = &pgctl->facts;
-    if (time_now() < pgctl->observer.hasty_until || facts->durable_pending != 0)
+    if (facts->durable_pending != 0)
         return true;
     if (facts->server == SERVER_STANDBY)
         return facts->upstream_name[0] != '\0' && facts->receiver && !facts->streaming;
@@ -105,6 +106,8 @@ static unsigned pause_ms(const struct pgctl *pgctl) {
         return IDLE_MS;
     if (!pgctl->observer.answered)
         return STARTING_MS;
+    if (time_now() < pgctl->observer.hasty_until)
+        return HASTE_MS;
     return in_flux(pgctl) ? FLUX_MS : IDLE_MS;
 }
 

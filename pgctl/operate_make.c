@@ -1,4 +1,5 @@
 /* INITDB, ADOPT, CLONE: where a data directory comes from. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,9 +88,11 @@ enum { CLONE_CLEAN, CLONE_BACKUP };
 
 static void clone_clean(struct pgctl *pgctl) {
     struct error error;
-    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, NULL};
+    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
     if (operate_need_down(pgctl) == FAILED)
         return;
+    if (pgctl->remover != NULL)
+        child_cancel(pgctl->remover);
     if (pgctl->data.state == DATA_REFUSED)
         operate_refuse(pgctl, "%s", pgctl->data.refused);
     else if (settings_pgpass(&pgctl->config, pgctl->pgpass_path, &error) == FAILED)
@@ -140,7 +143,9 @@ static void clone_swap(struct pgctl *pgctl, const struct child_result *result) {
         operate_failed(pgctl, &error);
         return;
     }
-    pgctl_remove(pgctl, pgctl->fresh_directory);
+    if (rename(pgctl->fresh_directory, pgctl->old_directory) != 0 && errno != ENOENT)
+        pgctl_notice(pgctl, "%s: %s", pgctl->old_directory, strerror(errno));
+    pgctl_remove_leftovers(pgctl);
     operate_done(pgctl);
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pgctl/file.h"
 #include "pgctl/internal.h"
 
 /* ---- small services ---- */
@@ -43,20 +44,23 @@ struct session *pgctl_session(struct pgctl *pgctl, bool replication) {
 static void removed(void *user, const struct child_result *result) {
     struct pgctl *pgctl = user;
     struct error error;
+    pgctl->remover = NULL;
     if (!result->cancelled && child_succeeded(result, &error) == FAILED)
         pgctl_notice(pgctl, "an old data directory was not removed: %s", error.text);
     pgctl_child_ended(pgctl);
 }
 
-void pgctl_remove(struct pgctl *pgctl, const char *path) {
-    const char *const argv[] = {"/bin/rm", "-rf", "--", path, NULL};
+void pgctl_remove_leftovers(struct pgctl *pgctl) {
+    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
     struct child_config config = {.argv = argv, .ended = removed, .user = pgctl};
-    struct child *child;
     struct error error;
-    if (child_spawn(&child, pgctl->loop, &config, &error) == OK)
+    bool none = !file_exists(pgctl->fresh_directory) && !file_exists(pgctl->old_directory);
+    if (none || pgctl->remover != NULL)
+        return;
+    if (child_spawn(&pgctl->remover, pgctl->loop, &config, &error) == OK)
         pgctl->children++;
     else
-        pgctl_notice(pgctl, "%s was not removed: %s", path, error.text);
+        pgctl_notice(pgctl, "an old data directory was not removed: %s", error.text);
 }
 
 static void tell_overridden(struct pgctl *pgctl) {
@@ -139,6 +143,7 @@ static status make_paths(struct pgctl *pgctl, struct error *error) {
     snprintf(pgctl->log_path, PATH_MAX, "%s/postgresql.log", directory);
     snprintf(pgctl->guard_socket, sizeof pgctl->guard_socket, "%s/guard.sock", directory);
     snprintf(pgctl->fresh_directory, PATH_MAX, "%s.new", pgctl->config.data_directory);
+    snprintf(pgctl->old_directory, PATH_MAX, "%s.old", pgctl->config.data_directory);
     return OK;
 }
 
@@ -176,7 +181,10 @@ static void free_pgctl(struct pgctl *pgctl) {
     free(pgctl);
 }
 
-static void first_words(uv_timer_t *timer) { tell_overridden(timer->data); }
+static void first_turn(uv_timer_t *timer) {
+    tell_overridden(timer->data);
+    pgctl_remove_leftovers(timer->data);
+}
 
 status pgctl_open(struct pgctl **ret_pgctl, uv_loop_t *loop, const struct pgctl_config *config,
                   const struct pgctl_callbacks *callbacks, void *user, struct error *error) {
@@ -196,7 +204,7 @@ status pgctl_open(struct pgctl **ret_pgctl, uv_loop_t *loop, const struct pgctl_
         pgctl_close(pgctl, true, NULL, NULL);
         return FAILED;
     }
-    uv_timer_start(&pgctl->last_handle, first_words, 0, 0);
+    uv_timer_start(&pgctl->last_handle, first_turn, 0, 0);
     *ret_pgctl = pgctl;
     return OK;
 }
@@ -252,6 +260,9 @@ void pgctl_close(struct pgctl *pgctl, bool keep, void (*closed)(void *user), voi
     pgctl->closing = true;
     pgctl->closed = closed;
     pgctl->closed_user = user;
+    uv_timer_stop(&pgctl->last_handle);
+    if (pgctl->remover != NULL)
+        child_cancel(pgctl->remover); /* the next opening goes on with it */
     operate_close(pgctl);
     observer_close(pgctl);
     upkeep_close(pgctl);

@@ -603,6 +603,50 @@ static void a_stopped_server_is_hung(void) {
     until(is_primary, &b, "stays hung");
 }
 
+static bool left_nothing(const struct host *host) {
+    char path[96];
+    snprintf(path, sizeof path, "%s.old", host->data);
+    return !file_exists(path);
+}
+
+static void what_a_clone_replaces_goes(void) { until(left_nothing, &a, "the old data directory stays"); }
+
+static bool keeps_only_slot_of_c(const struct host *host) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    return strcmp(sql(host, "SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE NOT active"),
+                  "ttorch_c") == 0;
+}
+
+static void slots_follow_the_members(void) {
+    struct host c = {.name = "c"};
+    upkeep_of(&a, &c);
+    until(keeps_only_slot_of_c, &a, "slots are not those of the members");
+    char path[96];
+    snprintf(path, sizeof path, "%s/pg_hba.conf", a.data);
+    char *hba = file_read(path);
+    assert_non_null(strstr(hba, "host replication \"ttorch\" 127.0.0.1/32 scram-sha-256"));
+    assert_non_null(strstr(hba, "host replication all all reject"));
+    free(hba);
+}
+
+static bool was_told_of_restart(const struct host *host) {
+    return strstr(host->notices, "shared_buffers takes effect at the next start") != NULL;
+}
+
+static void changed_parameters_are_loaded(void) {
+    static const struct pgctl_parameter changed[] = {
+        {"shared_buffers", "17MB"}, {"work_mem", "6MB"}, {"max_connections", "30"}};
+    struct pgctl_config config = config_of(&b);
+    struct error error;
+    config.parameters_all = changed;
+    config.parameters_all_count = 3;
+    assert_int_equal(pgctl_reload(b.pgctl, &config, &error), OK);
+    until(was_told_of_restart, &b, "no word of a restart");
+    assert_string_equal(sql(&b, "SHOW work_mem"), "6MB");
+    assert_string_equal(sql(&b, "SHOW synchronous_standby_names"), "");
+    assert_string_equal(sql(&b, "SELECT pg_is_in_recovery()"), "f");
+}
+
 /* Two instances in this process, each seen five times a second, and one durable write in each 200 ms. */
 static void idle_costs_little(void) {
     struct rusage before, after;
@@ -767,6 +811,9 @@ int main(void) {
         LIFE(a_void_timeline_is_forgotten),
         LIFE(kill_cancels),
         LIFE(a_stopped_server_is_hung),
+        LIFE(what_a_clone_replaces_goes),
+        LIFE(slots_follow_the_members),
+        LIFE(changed_parameters_are_loaded),
         LIFE(idle_costs_little),
         LIFE(the_guard_fires),
         LIFE(adopted),
