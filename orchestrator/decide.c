@@ -69,6 +69,8 @@ static uint32_t founding_member(struct core *core) {
             best_priority = member->priority;
         }
     }
+    if (holder == 0 && empty == 0)
+        wait_for(core, "no member may be primary: give one a priority above 0");
     return holder != 0 ? holder : empty;
 }
 
@@ -396,7 +398,9 @@ static void decide_yield(struct core *core, struct actions *actions) {
         return;
     for (unsigned i = 0; i < topology->members_count; i++) {
         uint32_t id = topology->members[i].id;
-        if (id == core->self || !heard_within(core, id, HEARD_AGE) || !observation(core, id)->synced)
+        const Observation *seen = observation(core, id);
+        bool steady = topology->members[i].witness || (seen->server == SERVER_STANDBY && seen->streaming);
+        if (id == core->self || !heard_within(core, id, HEARD_AGE) || !seen->synced || !steady)
             continue;
         core->coordinator.yield_again_at = core->now + YIELD_AGAIN;
         act(actions, ACTION_YIELD)->yield.to = id;

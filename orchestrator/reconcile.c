@@ -212,7 +212,7 @@ static struct wish wish_as_follower(struct core *core) {
         return wish_attached(core);
     if (!core->cut.valid)
         return wish(OPERATE_CUT, "before following a new primary");
-    if (!primary_writes(core))
+    if (!primary_writes(core) || core->facts.pledged_epoch >= topology->epoch)
         return nothing();
     if (lineage_contains(topology, topology->epoch, core->cut.position))
         return wish(OPERATE_FOLLOW, "its WAL is part of the primary's history");
