@@ -45,6 +45,7 @@ static void observe_primary(struct core *core, Observation *own) {
     own->rule_acknowledged =
         core->acknowledged_generation != 0 && core->acknowledged_generation == core->forced_generation;
     own->lease_left_ms = is_primary(core) ? msec_between(core->now, core->lease.until) : 0;
+    own->oldest_lsn = facts->oldest_lsn;
     own->senders_count = facts->senders_count;
     memcpy(own->senders, facts->senders, sizeof(Sender) * facts->senders_count);
 }
@@ -66,6 +67,7 @@ static void copy_the_unurgent(Observation *to, const Observation *from) {
     to->applied_index = from->applied_index;
     to->receive_lsn = from->receive_lsn;
     to->lease_left_ms = from->lease_left_ms;
+    to->oldest_lsn = from->oldest_lsn;
     memcpy(to->activity, from->activity, sizeof to->activity);
     if (to->prepared_seal == from->prepared_seal)
         to->position = from->position;

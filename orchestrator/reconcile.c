@@ -13,11 +13,11 @@
 
 #include "orchestrator/parts.h"
 
-#define OWN_RESTART_WAIT    msec(1000)  /* a fallen primary leaves the machine to its successor's promotion first */
-#define HUNG_STANDBY        msec(10000) /* a standby that does not answer is restarted after this */
-#define NOT_STREAMING       msec(10000) /* attached to an open primary, yet not streaming: its WAL is gone there */
-#define LEASE_FOR_PROMOTION msec(200)   /* what must be left of the lease when promotion begins */
-#define HANDOVER_DEADLINE   msec(15000) /* SIGTERM: after this, stop without a successor */
+#define OWN_RESTART_WAIT    msec(1000)   /* a fallen primary leaves the machine to its successor's promotion first */
+#define HUNG_STANDBY        msec(10000)  /* a standby that does not answer is restarted after this */
+#define NOT_STREAMING       msec(300000) /* attached to an open primary, yet not streaming, for whatever reason */
+#define LEASE_FOR_PROMOTION msec(200)    /* what must be left of the lease when promotion begins */
+#define HANDOVER_DEADLINE   msec(15000)  /* SIGTERM: after this, stop without a successor */
 #define RETRY_FIRST         msec(100)
 #define RETRY_MAX           msec(5000)
 #define HEARD_AGE           msec(1000)
@@ -204,8 +204,17 @@ static struct wish wish_attached(struct core *core) {
     return nothing();
 }
 
+/* The primary no longer has the WAL that comes after ours. */
+static bool wal_is_gone(const struct core *core) {
+    const Observation *primary = observation(core, core->topology.primary.member);
+    return primary_writes(core) && !core->facts.streaming && core->facts.position.lsn != 0 &&
+           core->facts.position.lsn < primary->oldest_lsn;
+}
+
 static struct wish wish_as_follower(struct core *core) {
     const Topology *topology = &core->topology;
+    if (topology->open && wal_is_gone(core))
+        core->must_clone = true;
     if (core->must_clone && topology->open)
         return wish(OPERATE_STOP, "it must be cloned anew");
     if (core->attached_epoch == topology->epoch)

@@ -75,7 +75,7 @@ static void forget_inside(struct facts *facts) {
     facts->receive_lsn = 0;
     facts->receiver = facts->streaming = facts->durable_seen = false;
     facts->upstream_name[0] = '\0';
-    facts->durable_lsn = facts->durable_pending = 0;
+    facts->durable_lsn = facts->durable_pending = facts->oldest_lsn = 0;
     facts->senders_count = 0;
 }
 
@@ -319,6 +319,14 @@ void observer_guard_changed(struct pgctl *pgctl, const struct guard_state *befor
 
 static void durable_next(uv_timer_t *timer) { durable_begin(timer->data); }
 
+/* Start of the segment whose name, without the timeline, is "0000000A000000FF". */
+static uint64_t oldest_lsn(const PGresult *result) {
+    unsigned high, low;
+    if (PQgetisnull(result, 0, 1) || sscanf(PQgetvalue(result, 0, 1), "%8X%8X", &high, &low) != 2)
+        return 0;
+    return ((uint64_t)high << 32) + low * result_number(result, 2);
+}
+
 static void durable_ended(void *user, const PGresult *result, const struct error *error) {
     struct pgctl *pgctl = user;
     (void)error; /* it is pending no more, and none was seen: what the cause is the other facts tell */
@@ -326,6 +334,7 @@ static void durable_ended(void *user, const PGresult *result, const struct error
     if (result != NULL) {
         pgctl->facts.durable_seen = true;
         pgctl->facts.durable_lsn = result_number(result, 0);
+        pgctl->facts.oldest_lsn = oldest_lsn(result);
     }
     tell(pgctl);
     uv_timer_start(&pgctl->observer.durable_tick, durable_next, pgctl->config.probe_interval_ms, 0);
@@ -337,7 +346,9 @@ static void durable_begin(struct pgctl *pgctl) {
     pgctl->facts.durable_pending = time_now();
     session_ask(pgctl->observer.durable,
                 "BEGIN; SELECT pg_logical_emit_message(true, 'ttorch', ''); COMMIT; "
-                "SELECT pg_current_wal_flush_lsn() - '0/0'",
+                "SELECT pg_current_wal_flush_lsn() - '0/0', "
+                "(SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'), "
+                "pg_size_bytes(current_setting('wal_segment_size'))",
                 DURABLE_MS, durable_ended, pgctl);
 }
 

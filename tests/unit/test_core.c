@@ -133,6 +133,15 @@ static void diverged_and_needed_to_open(void) {
     diverged();
     core.topology.open = false;
 }
+static void wal_gone(void) {
+    streaming();
+    core.facts.streaming = false;
+    core.seen[0].oldest_lsn = 7000;
+}
+static void wal_kept(void) {
+    wal_gone();
+    core.seen[0].oldest_lsn = 5000;
+}
 static void must_rewind(void) {
     down();
     core.must_rewind = true;
@@ -215,6 +224,8 @@ static void test_reconcile_standby(void **state) {
         {"one byte past the fork", diverged, OPERATE_STOP},
         {"past the fork, primary not open", diverged_before_open, OPERATE_NONE},
         {"past the fork, but opening needs us", diverged_and_needed_to_open, OPERATE_STOP},
+        {"the primary no longer has the next WAL", wal_gone, OPERATE_STOP},
+        {"not streaming, but the primary has the next WAL", wal_kept, OPERATE_NONE},
         {"stopped to be rewound", must_rewind, OPERATE_REWIND},
         {"no data directory, number granted", empty, OPERATE_CLONE},
         {"no data directory, no number yet", empty_without_number, OPERATE_NONE},
