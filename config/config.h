@@ -10,6 +10,7 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/ttorch/ttorch.yaml"
 #define CONFIG_LIST_MAX     64 /* parameters or hba lines in one list */
+#define CONFIG_TEMPLATE_MAX 8  /* files made of templates */
 
 enum config_durability { CONFIG_QUORUM, CONFIG_STRICT, CONFIG_ASYNC }; /* same order as Durability of the model */
 
@@ -31,6 +32,14 @@ struct config_parameter {
 struct config_parameters {
     unsigned count;
     struct config_parameter list[CONFIG_LIST_MAX];
+};
+
+struct config_templates {
+    unsigned count;
+    struct config_template {
+        char target[PATH_MAX_LENGTH + 1]; /* the file that is made */
+        char source[PATH_MAX_LENGTH + 1]; /* of this template */
+    } list[CONFIG_TEMPLATE_MAX];
 };
 
 struct config_shared_line { /* same layout as the record's: what must agree among members before founding */
@@ -78,7 +87,22 @@ struct config {
     unsigned probe_timeout_ms;
 
     struct {
-        char topology_file[PATH_MAX_LENGTH + 1]; /* default <data_directory>/topology.json; "" = none */
+        char topology_file[PATH_MAX_LENGTH + 1]; /* default <data_directory>/topology.json; "" = none, as for all */
+        char freshness_file[PATH_MAX_LENGTH + 1];
+        char env_file[PATH_MAX_LENGTH + 1];
+        char env_primary[64], env_replica[64], env_pool[64]; /* names of variables; # in the second one is a number */
+        char service_file[PATH_MAX_LENGTH + 1];
+        char pgbouncer_file[PATH_MAX_LENGTH + 1];
+        struct config_templates templates;
+        unsigned file_mode;
+        char file_owner[128]; /* "user" or "user:group", "" = as the daemon */
+        char database[64], user[64], options[256];
+        unsigned libpq; /* oldest major version among the clients */
+        char hook[PATH_MAX_LENGTH + 1];
+        unsigned hook_timeout_ms;
+        struct {
+            unsigned lag_warning_ms, lag_critical_ms, response_warning_ms, response_critical_ms;
+        } health;
     } publish;
 
     unsigned shared_count;

@@ -1,4 +1,4 @@
-/* The settings that are lists: PostgreSQL's parameters, and lines of pg_hba.conf. */
+/* The settings that are lists: PostgreSQL's parameters, lines of pg_hba.conf, and templates. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,4 +161,58 @@ void read_lines(struct loader *loader, const struct setting *setting, const yaml
     if (count > ENTRIES_MAX)
         complain(loader, place_of_mark(node->start_mark), "%s: at most %d lines, found %zu", setting->path,
                  CONFIG_LIST_MAX, count);
+}
+
+static bool is_path(const char *path) { return path[0] == '/' && strlen(path) <= PATH_MAX_LENGTH && is_one_line(path); }
+
+static bool already_made(const struct config_templates *list, const char *target) {
+    for (unsigned i = 0; i < list->count; i++)
+        if (strcmp(list->list[i].target, target) == 0)
+            return true;
+    return false;
+}
+
+static void read_template(struct loader *loader, const struct setting *setting, struct config_templates *list,
+                          const yaml_node_t *key, const yaml_node_t *node) {
+    struct place at = place_of_mark(key->start_mark), value_at = place_of_mark(node->start_mark);
+    const char *target, *source;
+    char found[QUOTED_MAX];
+    if (!node_text(loader, key, setting->path, "the path of the file to make", &target) ||
+        !node_text(loader, node, setting->path, "the path of its template", &source))
+        return;
+    if (!is_path(target))
+        complain(loader, at, "%s: expected the absolute path of the file to make, found %s", setting->path,
+                 quoted(target, found));
+    else if (!is_path(source) || strcmp(source, target) == 0)
+        complain(loader, value_at, "%s: expected the absolute path of a template, found %s", setting->path,
+                 quoted(source, found));
+    else if (already_made(list, target))
+        complain(loader, at, "%s: %s is here twice: remove one of them", setting->path, quoted(target, found));
+    else if (list->count == CONFIG_TEMPLATE_MAX)
+        complain(loader, at, "%s: at most %d, this is one more: remove it", setting->path, CONFIG_TEMPLATE_MAX);
+    else {
+        struct config_template *entry = &list->list[list->count++];
+        snprintf(entry->target, sizeof entry->target, "%s", target);
+        snprintf(entry->source, sizeof entry->source, "%s", source);
+    }
+}
+
+void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
+    struct config_templates *list = (void *)((char *)loader->config + setting->offset);
+    if (node_is_empty(node))
+        return;
+    if (node->type != YAML_MAPPING_NODE) {
+        complain(loader, place_of_mark(node->start_mark), "%s: expected %s, found %s", setting->path,
+                 setting->type->expected, node_kind(node));
+        return;
+    }
+    size_t count = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
+    for (size_t i = 0; i < count && i < ENTRIES_MAX; i++) {
+        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
+        read_template(loader, setting, list, yaml_document_get_node(&loader->document, pair->key),
+                      yaml_document_get_node(&loader->document, pair->value));
+    }
+    if (count > ENTRIES_MAX)
+        complain(loader, place_of_mark(node->start_mark), "%s: at most %d, found %zu", setting->path,
+                 CONFIG_TEMPLATE_MAX, count);
 }

@@ -8,7 +8,7 @@
 
 #define COMPLAINTS_MAX   100 /* a file with more mistakes is something else than a configuration */
 #define COMPLAINT_MAX    (PATH_MAX_LENGTH + ERROR_TEXT_MAX + 32)
-#define SETTINGS_MAX     64
+#define SETTINGS_MAX     96
 #define ENTRIES_MAX      256 /* of one section or list: no file needs more, and duplicates are sought in squares */
 #define DEPTH_MAX        8   /* ours are 3 deep */
 #define NODES_MAX        10000
@@ -59,6 +59,7 @@ struct given *given(struct loader *loader, const struct setting *setting, unsign
 /* lists.c */
 void read_parameters(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_lines(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
+void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 
 /* check.c */
 void complete(struct loader *loader);

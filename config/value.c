@@ -316,6 +316,57 @@ static void render_durability(const struct setting *setting, const void *base, c
     snprintf(text, size, "%s", durability_words[*(const enum config_durability *)const_field(setting, base)]);
 }
 
+/* ---- file modes, names of variables, parameters of libpq ---- */
+
+static status parse_mode(const struct setting *setting, const char *text, void *base, struct error *error) {
+    size_t length = strspn(text, "01234567");
+    unsigned long mode = strtoul(text, NULL, 8);
+    if (length == 0 || length > 5 || text[length] != '\0' || mode < setting->minimum || mode > setting->maximum)
+        return unexpected(setting, text, error);
+    store_number(setting, mode, base);
+    return OK;
+}
+
+static void render_mode(const struct setting *setting, const void *base, char *text, size_t size) {
+    snprintf(text, size, "%04o", (unsigned)stored_number(setting, base));
+}
+
+/* `minimum` says how many # there must be, for a number. */
+static status parse_variable(const struct setting *setting, const char *text, void *base, struct error *error) {
+    unsigned numbers = 0;
+    for (const char *c = text; *c != '\0'; c++) {
+        numbers += *c == '#';
+        if (!isalpha((unsigned char)*c) && *c != '_' && (c == text || (!isdigit((unsigned char)*c) && *c != '#')))
+            return unexpected(setting, text, error);
+    }
+    size_t length = strlen(text);
+    if (numbers != setting->minimum || length == 0 || length > setting->maximum)
+        return error_set(error, "expected a name of 1 to %d letters, digits and \"_\", %s \"#\"", (int)setting->maximum,
+                         setting->minimum > 0 ? "with one" : "without");
+    memcpy(field(setting, base), text, length + 1);
+    return OK;
+}
+
+static bool is_option(const char *word, size_t length) {
+    size_t name = strspn(word, "abcdefghijklmnopqrstuvwxyz_");
+    if (name == 0 || name + 1 >= length || word[name] != '=')
+        return false;
+    for (const char *c = word + name + 1; c < word + length; c++)
+        if (!isalnum((unsigned char)*c) && strchr("-_./:,", *c) == NULL)
+            return false;
+    return memmem(word, name, "password", strlen("password")) == NULL;
+}
+
+static status parse_options(const struct setting *setting, const char *text, void *base, struct error *error) {
+    for (const char *word = text; *word != '\0';) {
+        size_t length = strcspn(word, " ");
+        if (!is_option(word, length))
+            return error_set(error, "expected %s", setting->type->expected); /* it may be a password: not shown */
+        word += length + strspn(word + length, " ");
+    }
+    return store_text(setting, text, base, error);
+}
+
 /* ---- lists ---- */
 
 static void render_parameters(const struct setting *setting, const void *base, char *text, size_t size) {
@@ -336,6 +387,20 @@ static void render_lines(const struct setting *setting, const void *base, char *
     for (unsigned i = 0; i < config->postgresql.hba_count && length < size; i++)
         length +=
             (size_t)snprintf(text + length, size - length, "%s%s", i == 0 ? "" : " | ", config->postgresql.hba[i]);
+}
+
+static void render_templates(const struct setting *setting, const void *base, char *text, size_t size) {
+    const struct config_templates *templates = const_field(setting, base);
+    size_t length = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < templates->count && length < size; i++)
+        length += (size_t)snprintf(text + length, size - length, "%s%s of %s", i == 0 ? "" : ", ",
+                                   templates->list[i].target, templates->list[i].source);
+}
+
+static void templates_bounds(const struct setting *setting, char *text, size_t size) {
+    (void)setting;
+    snprintf(text, size, "at most %d", CONFIG_TEMPLATE_MAX);
 }
 
 static void list_bounds(const struct setting *setting, char *text, size_t size) {
@@ -362,6 +427,14 @@ const struct value_type
                       duration_bounds},
     value_size = {"size", "a size such as 512kB, 16MB or 10GB", parse_size, render_size, size_bounds},
     value_durability = {"one of the words", "quorum, strict or async", parse_durability, render_durability, no_bounds},
+    value_mode = {"file mode", "a file mode such as 0640", parse_mode, render_mode, no_bounds},
+    value_variable = {"name of a variable", "the name of a variable such as DATABASE_URL", parse_variable, render_text,
+                      no_bounds},
+    value_options = {"parameters of libpq", "parameters of libpq such as connect_timeout=3 sslmode=require, but no "
+                     "password", parse_options, render_text, text_bounds},
+    value_templates = {"templates", "a file to make and its template, such as "
+                       "{/run/ttorch/primary.conf: /etc/ttorch/primary.conf.in}", NULL, render_templates,
+                       templates_bounds},
     value_parameters = {"parameters", "parameters of PostgreSQL such as {work_mem: 16MB}", NULL, render_parameters,
                         list_bounds},
     value_lines = {"list of lines", "a list of lines such as [\"host all app 10.0.0.0/8 scram-sha-256\"]", NULL,

@@ -259,6 +259,25 @@ static const struct complaint_row complaint_rows[] = {
       "F:6:26: postgresql.hba: each must be one line of at most 255 bytes",
       "F:6:39: postgresql.hba: a line begins with local, host, hostssl, hostnossl, hostgssenc or hostnogssenc, and a "
       "space; found \"host\""}},
+    /* publishing */
+    {BASE DATA "publish:\n  file_mode: 0648\n  env_primary: A#B\n  env_replica: REPLICA\n  env_pool: 1A\n",
+     {"F:6:14: publish.file_mode: expected a file mode such as 0640, found \"0648\"",
+      "F:7:16: publish.env_primary: expected a name of 1 to 63 letters, digits and \"_\", without \"#\"",
+      "F:8:16: publish.env_replica: expected a name of 1 to 63 letters, digits and \"_\", with one \"#\"",
+      "F:9:13: publish.env_pool: expected the name of a variable such as DATABASE_URL, found \"1A\""}},
+    {BASE DATA "publish: {options: \"sslmode\", health: {lag_warning: 0}}\n",
+     {"F:5:20: publish.options: expected parameters of libpq such as connect_timeout=3 sslmode=require, but no password",
+      "F:5:53: publish.health.lag_warning: must be from 1ms to 1440min, found \"0\""}},
+    {BASE DATA "publish: {options: \"sslmode=require password=x\"}\n",
+     {"F:5:20: publish.options: expected parameters of libpq such as connect_timeout=3 sslmode=require, but no password"}},
+    {BASE DATA "publish: {templates: [x]}\n",
+     {"F:5:22: publish.templates: expected a file to make and its template, such as {/run/ttorch/primary.conf: "
+      "/etc/ttorch/primary.conf.in}, found a list"}},
+    {BASE DATA "publish:\n  templates:\n    a: /b\n    /a: b\n    /c: /c\n    /d: [/e]\n",
+     {"F:7:5: publish.templates: expected the absolute path of the file to make, found \"a\"",
+      "F:8:9: publish.templates: expected the absolute path of a template, found \"b\"",
+      "F:9:9: publish.templates: expected the absolute path of a template, found \"/c\"",
+      "F:10:9: publish.templates: expected the path of its template, found a list"}},
 };
 
 /* {parameter, its value, what is said instead} */
@@ -364,6 +383,9 @@ static void test_defaults(void **state) {
     assert_int_equal(config->probe_interval_ms, 1000);
     assert_int_equal(config->probe_timeout_ms, 3000);
     assert_string_equal(config->publish.topology_file, "/var/lib/ttorch/topology.json");
+    assert_string_equal(config->publish.env_file, "");
+    assert_string_equal(config->publish.env_primary, "PRODUCTION_DATABASE_URL");
+    assert_int_equal(config->publish.file_mode, 0644);
     free(config);
 }
 
@@ -379,7 +401,12 @@ static void test_defaults(void **state) {
     "  primary_parameters: {}\n  standby_parameters: {hot_standby_feedback: on}\n"                              \
     "  hba: [\"host all app 10.0.0.0/8 scram-sha-256\", \"local\tall all peer\"]\n"                             \
     "replication: {user: repl, password_file: /x}\ndurability: async\nlease: 1500 ms\nmax_loss: 0\n"            \
-    "probe: {interval: 100ms, timeout: 1min}\npublish: {topology_file: \"\"}\n"
+    "probe: {interval: 100ms, timeout: 1min}\n"                                                                 \
+    "publish:\n  topology_file: \"\"\n  freshness_file: /f\n  env_file: /e\n  env_primary: DATABASE_URL\n"      \
+    "  env_replica: R#\n  env_pool: POOL\n  service_file: /s\n  pgbouncer_file: /b\n"                           \
+    "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n  database: shop\n"         \
+    "  user: web\n  options: sslmode=require  connect_timeout=1\n  libpq: 16\n  hook: /h\n  hook_timeout: 1s\n" \
+    "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"
 
 static void test_every_setting(void **state) {
     (void)state;
@@ -422,6 +449,18 @@ static void test_every_setting(void **state) {
     assert_int_equal(config->probe_interval_ms, 100);
     assert_int_equal(config->probe_timeout_ms, 60000);
     assert_string_equal(config->publish.topology_file, "");
+    assert_string_equal(config->publish.freshness_file, "/f");
+    assert_string_equal(config->publish.env_replica, "R#");
+    assert_int_equal(config->publish.templates.count, 2);
+    assert_string_equal(config->publish.templates.list[1].target, "/u");
+    assert_string_equal(config->publish.templates.list[1].source, "/u.in");
+    assert_int_equal(config->publish.file_mode, 0640);
+    assert_string_equal(config->publish.file_owner, "app:app");
+    assert_string_equal(config->publish.options, "sslmode=require  connect_timeout=1");
+    assert_int_equal(config->publish.libpq, 16);
+    assert_int_equal(config->publish.hook_timeout_ms, 1000);
+    assert_int_equal(config->publish.health.lag_critical_ms, 2000);
+    assert_int_equal(config->publish.health.response_critical_ms, 4);
     char path[200];
     config_socket_path(config, path, sizeof path);
     assert_string_equal(path, "/run/ttorch/ttorchd.sock");
