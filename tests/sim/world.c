@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LSN_OF(length) (1000 + 8 * (uint64_t)(length))
-#define STEP           msec(1)
-#define COMMIT_DELAY   msec(5)
+#define LSN_OF(length)   (1000 + 8 * (uint64_t)(length))
+#define STEP             msec(1)
+#define COMMIT_DELAY     msec(5)
 #define PROPOSE_DEADLINE msec(2000)
 #define ELECTION         msec(400)
-#define FACTS_EVERY    msec(100)
+#define FACTS_EVERY      msec(100)
 
 static uint64_t draw(struct world *world, uint64_t below) {
     world->random ^= world->random << 13;
