@@ -89,18 +89,23 @@ def test_again_and_again(trio, ledger):
     trio.check_ledger(ledger)
 
 
-def test_the_coordinator_dies_with_the_primary(trio, ledger):
-    """Raft's leader and the primary are one member: both elections are needed."""
-    old = trio.primary()
-    leader = trio.status()["leader"]
-    if leader != old.name:
-        old.ttorch("switchover", "--to", leader)
-        trio.wait(lambda: (now := trio.primary()) and now.name == trio.status()["leader"], 20, "leader and primary meet")
-        trio.wait_redundant()
-        old = trio.primary()
-    old.kill_everything()
-    trio.wait_new_primary(old)
-    trio.check_ledger(ledger)
-    old.start()
-    trio.wait_redundant()
-    trio.check_ledger(ledger)
+@pytest.mark.limit(180)
+def test_the_coordinator_dies_with_the_primary(make_cluster):
+    """Two of five hosts at once, Raft's leader and the primary: both elections are needed."""
+    five = make_cluster(5)
+    five.found()
+    ledger = five.ledger()
+    try:
+        old = five.primary()
+        five.wait(lambda: five.status()["leader"] not in ("", old.name), 30, "the coordinator leaves the primary's host")
+        coordinator = next(member for member in five.members if member.name == five.status()["leader"])
+        coordinator.kill_everything()
+        old.kill_everything()
+        five.wait_new_primary(old, 25)
+        five.check_ledger(ledger)
+        old.start()
+        coordinator.start()
+        five.wait_redundant(60)
+        five.check_ledger(ledger)
+    finally:
+        ledger.stop()
