@@ -84,6 +84,8 @@ void operate_failed(struct pgctl *pgctl, const struct error *error);
 void operate_refuse(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void operate_fail(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void operate_progress(struct pgctl *pgctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* "clone: 43 % of 1.2 GB" */
+void operate_progress_kb(struct pgctl *pgctl, const char *what, unsigned long long done, unsigned long long all);
 void operate_open(struct pgctl *pgctl);
 void operate_close(struct pgctl *pgctl);
 void operate_server_changed(struct pgctl *pgctl); /* gone, or another one */

@@ -142,6 +142,12 @@ void operate_progress(struct pgctl *pgctl, const char *format, ...) {
         pgctl->callbacks.progress(pgctl->user, pgctl->operate.operation.serial, text);
 }
 
+void operate_progress_kb(struct pgctl *pgctl, const char *what, unsigned long long done, unsigned long long all) {
+    bool large = all >= 1048576;
+    operate_progress(pgctl, "%s: %llu %% of %.1f %s", what, done >= all ? 100 : done * 100 / all,
+                     (double)all / (large ? 1048576 : 1024), large ? "GB" : "MB");
+}
+
 /* ---- steps ---- */
 
 /* What the step before has begun and not seen the end of is of no interest to this one. */

@@ -110,8 +110,7 @@ static void clone_cleaned(struct pgctl *pgctl, const struct child_result *result
 static void clone_progress(void *user, const char *line) {
     unsigned long long done, all;
     if (sscanf(line, " %llu/%llu kB", &done, &all) == 2 && all > 0)
-        operate_progress(user, "clone: %llu %% of %.1f GB", done >= all ? 100 : done * 100 / all,
-                         (double)all / 1048576);
+        operate_progress_kb(user, "clone", done, all);
 }
 
 static void clone_backup(struct pgctl *pgctl) {

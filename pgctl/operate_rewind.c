@@ -237,7 +237,7 @@ static void rewind_kept(struct pgctl *pgctl, const struct child_result *result) 
 static void rewind_progress(void *user, const char *line) {
     unsigned long long done, all;
     if (sscanf(line, " %llu/%llu kB", &done, &all) == 2 && all > 0)
-        operate_progress(user, "rewind: %llu %% of %.1f MB", done * 100 / all, (double)all / 1024);
+        operate_progress_kb(user, "rewind", done, all);
 }
 
 /* From here to the end nothing can start from it. */
