@@ -283,12 +283,31 @@ static status open_record(struct daemon *daemon, struct error *error) {
 static status open_publish(struct daemon *daemon, struct error *error) {
     char socket_path[PATH_MAX_LENGTH + 32];
     config_socket_path(daemon->config, socket_path, sizeof socket_path);
+    const struct config *config = daemon->config;
     struct publish_config publish = {
         .socket_path = socket_path,
-        .http_listen = daemon->config->http_listen,
-        .http_port = daemon->config->http_port,
-        .topology_file = daemon->config->publish.topology_file,
+        .http_listen = config->http_listen,
+        .http_port = config->http_port,
+        .topology_file = config->publish.topology_file,
+        .freshness_file = config->publish.freshness_file,
+        .env_file = config->publish.env_file,
+        .env_primary = config->publish.env_primary,
+        .env_replica = config->publish.env_replica,
+        .env_pool = config->publish.env_pool,
+        .service_file = config->publish.service_file,
+        .pgbouncer_file = config->publish.pgbouncer_file,
+        .templates_count = config->publish.templates.count,
+        .file_mode = config->publish.file_mode,
+        .file_owner = config->publish.file_owner,
+        .database = config->publish.database,
+        .user = config->publish.user,
+        .options = config->publish.options,
+        .libpq = config->publish.libpq,
     };
+    _Static_assert(PUBLISH_TEMPLATES_MAX >= CONFIG_TEMPLATE_MAX, "all that the file may name");
+    for (unsigned i = 0; i < config->publish.templates.count; i++)
+        publish.templates[i] = (struct publish_template){.target = config->publish.templates.list[i].target,
+                                                         .source = config->publish.templates.list[i].source};
     if (publish_open(&daemon->publish, daemon->loop, &publish, &daemon_publish_callbacks, daemon, error) != OK)
         return error_prefix(error, "publish");
     return OK;

@@ -24,6 +24,10 @@ const Member *face_primary(const struct face *face) {
     return topology_member(topology, topology->primary.member);
 }
 
+const Member *face_shown_primary(const struct face *face) {
+    return face->fresh && face->topology->open ? face_primary(face) : NULL;
+}
+
 const Rule *face_newest_rule(const struct face *face) {
     const Topology *topology = face->topology;
     return topology->rules_count > 0 ? &topology->rules[topology->rules_count - 1] : NULL;
@@ -161,18 +165,17 @@ static json_t *standby(const struct face *face, const Member *member, bool lag) 
 
 json_t *face_topology(const struct face *face, bool lag) {
     const Topology *topology = face->topology;
-    const Member *primary = face_primary(face);
+    const Member *primary = face_primary(face), *shown = face_shown_primary(face);
     char cluster_id[17];
     snprintf(cluster_id, sizeof cluster_id, "%016" PRIx64, topology->cluster_id);
     json_t *standbys = json_array();
     for (unsigned i = 0; i < topology->members_count; i++)
         if (!topology->members[i].witness && &topology->members[i] != primary)
             json_array_append_new(standbys, standby(face, &topology->members[i], lag));
-    bool shown = primary != NULL && topology->open && face->fresh;
     return json_pack("{s:o, s:s, s:I, s:I, s:b, s:b, s:o, s:o}", "cluster", face_text(topology->cluster_name),
                      "cluster_id", cluster_id, "epoch", (json_int_t)topology->epoch, "index",
                      (json_int_t)topology->index, "fresh", face->fresh, "open", topology->open && !topology->sealed,
-                     "primary", shown ? address(primary) : json_null(), "standbys", standbys);
+                     "primary", shown != NULL ? address(shown) : json_null(), "standbys", standbys);
 }
 
 char *face_topology_json(const struct face *face) { return face_dump(face_topology(face, true)); }

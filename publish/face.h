@@ -10,6 +10,9 @@ const Observation *face_seen(const struct face *face, uint32_t member);
 /* The recorded primary, NULL before the first and once its epoch is sealed. */
 const Member *face_primary(const struct face *face);
 
+/* The primary to which clients may be pointed: it is open, and this is fresh; else NULL. */
+const Member *face_shown_primary(const struct face *face);
+
 /* "streaming", "catching up", "down", ...: one or two words for people; never NULL. */
 const char *face_member_state(const struct face *face, const Member *member);
 

@@ -122,6 +122,18 @@ static json_t *member_status(const struct face *face, const Member *member) {
     return json;
 }
 
+static json_t *publishing(const struct face *face) {
+    json_t *list = json_array();
+    for (unsigned i = 0; i < face->outputs_count; i++) {
+        const struct face_output *output = &face->outputs[i];
+        json_array_append_new(
+            list, json_pack("{s:s, s:o, s:o, s:o}", "output", output->name, "where", face_text(output->where), "index",
+                            output->shown ? json_integer((json_int_t)output->index) : json_null(), "error",
+                            output->trouble[0] != '\0' ? face_text(output->trouble) : json_null()));
+    }
+    return list;
+}
+
 char *face_status_json(const struct face *face) {
     const Topology *topology = face->topology;
     const Member *primary = face_primary(face);
@@ -138,11 +150,12 @@ char *face_status_json(const struct face *face) {
                   (json_int_t)topology->epoch, "index", (json_int_t)topology->index, "timeline", timeline(face),
                   "primary", primary != NULL ? face_text(primary->name) : json_null(), "sealed", topology->sealed,
                   "open", topology->open && !topology->sealed, "fresh", face->fresh);
-    json_t *more = json_pack("{s:o, s:I, s:o, s:b, s:s, s:I, s:s, s:o, s:o, s:o}", "since_ms", since_ms(face),
-                             "time_ms", (json_int_t)time_wall_ms(), "rules", rules(face), "degraded", degraded(face),
-                             "durability", durability_name(topology->settings.durability), "lease_ms",
-                             (json_int_t)topology->settings.lease_ms, "superuser", face->superuser, "switchover",
-                             switchover(face), "waiting", face_text(face->waiting), "members", members);
+    json_t *more =
+        json_pack("{s:o, s:I, s:o, s:b, s:s, s:I, s:s, s:o, s:o, s:o, s:o}", "since_ms", since_ms(face), "time_ms",
+                  (json_int_t)time_wall_ms(), "rules", rules(face), "degraded", degraded(face), "durability",
+                  durability_name(topology->settings.durability), "lease_ms", (json_int_t)topology->settings.lease_ms,
+                  "superuser", face->superuser, "switchover", switchover(face), "waiting", face_text(face->waiting),
+                  "members", members, "publishing", publishing(face));
     json_object_update(json, more);
     json_decref(more);
     return face_dump(json);

@@ -2,11 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <libgen.h>
+#include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define ANYBODY ((uid_t)-1)
 
 static status write_all(int fd, const char *text) {
     for (size_t left = strlen(text); left > 0;) {
@@ -21,37 +26,78 @@ static status write_all(int fd, const char *text) {
     return OK;
 }
 
-static status write_durably(const char *path, const char *text) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+/* The owner first: giving a file away may take bits of its mode. */
+static bool dress(int fd, const struct file_manner *manner) {
+    bool given = manner->uid != ANYBODY || manner->gid != (gid_t)-1;
+    return (!given || fchown(fd, manner->uid, manner->gid) == 0) && fchmod(fd, manner->mode) == 0;
+}
+
+static status write_fresh(const char *path, const char *text, const struct file_manner *manner) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return FAILED;
-    /* The umask must not decide who may read it. */
-    status result = write_all(fd, text) == OK && fchmod(fd, 0644) == 0 && fsync(fd) == 0 ? OK : FAILED;
+    bool written = write_all(fd, text) == OK && dress(fd, manner) && (manner->quick || fsync(fd) == 0);
     int why = errno;
     close(fd);
     errno = why;
-    return result;
+    return written ? OK : FAILED;
 }
 
-static status fsync_directory_of(const char *path) {
-    char copy[PATH_MAX_LENGTH + 1];
-    snprintf(copy, sizeof copy, "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return FAILED;
-    status result = fsync(fd) == 0 ? OK : FAILED;
-    int why = errno;
-    close(fd);
-    errno = why;
-    return result;
-}
-
-status file_replace(const char *path, const char *text, struct error *error) {
+status file_replace(const char *path, const char *text, const struct file_manner *manner, struct error *error) {
     char fresh[PATH_MAX_LENGTH + 8];
     snprintf(fresh, sizeof fresh, "%s.new", path);
-    if (write_durably(fresh, text) == OK && rename(fresh, path) == 0 && fsync_directory_of(path) == OK)
+    if (write_fresh(fresh, text, manner) == OK && rename(fresh, path) == 0)
         return OK;
     error_set(error, "%s: %s", path, strerror(errno));
     unlink(fresh);
     return FAILED;
+}
+
+status file_sync_directory(const char *path, struct error *error) {
+    char copy[PATH_MAX_LENGTH + 1];
+    snprintf(copy, sizeof copy, "%s", path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    return synced ? OK : error_set(error, "%s: its directory: %s", path, strerror(why));
+}
+
+status file_owner(const char *owner, uid_t *ret_uid, gid_t *ret_gid, struct error *error) {
+    char user[128];
+    snprintf(user, sizeof user, "%s", owner);
+    char *group = strchr(user, ':');
+    if (group != NULL)
+        *group++ = '\0';
+    const struct passwd *of_user = user[0] != '\0' ? getpwnam(user) : NULL;
+    if (user[0] != '\0' && of_user == NULL)
+        return error_set(error, "there is no user \"%s\"", user);
+    uid_t uid = of_user != NULL ? of_user->pw_uid : ANYBODY;
+    const struct group *of_group = group != NULL ? getgrnam(group) : NULL;
+    if (group != NULL && of_group == NULL)
+        return error_set(error, "there is no group \"%s\"", group);
+    *ret_gid = of_group != NULL ? of_group->gr_gid : (gid_t)-1;
+    *ret_uid = uid;
+    return OK;
+}
+
+status file_load(const char *path, size_t most, char **ret_text, struct error *error) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    char *text = malloc(most + 2);
+    ssize_t length = fd >= 0 && text != NULL ? read(fd, text, most + 1) : -1;
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    status result = length < 0                ? error_set(error, "%s: %s", path, strerror(why))
+                    : (size_t)length > most   ? error_set(error, "%s: has more than %zu bytes", path, most)
+                    : memchr(text, 0, length) ? error_set(error, "%s: holds a zero byte", path)
+                                              : OK;
+    if (result != OK) {
+        free(text);
+        return FAILED;
+    }
+    text[length] = '\0';
+    *ret_text = text;
+    return OK;
 }

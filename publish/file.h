@@ -1,6 +1,23 @@
 /* Files that other programs read: replaced as a whole or not at all. */
 #pragma once
+#include <sys/types.h>
+
 #include "base/error.h"
 
-/* Beside `path`: write, fsync, rename, fsync of the directory. Mode 0644. */
-status file_replace(const char *path, const char *text, struct error *error) must_check;
+struct file_manner {
+    mode_t mode;
+    uid_t uid; /* (uid_t)-1 and (gid_t)-1: as the process */
+    gid_t gid;
+    bool quick; /* no fsync: for what is written all the time and worth nothing after a crash */
+};
+
+/* Beside `path`: write, fsync, rename. */
+status file_replace(const char *path, const char *text, const struct file_manner *manner,
+                    struct error *error) must_check;
+/* Makes the new name last through a crash, too. */
+status file_sync_directory(const char *path, struct error *error) must_check;
+
+/* "user" or "user:group" as numbers, "" as -1. May ask the system's user database. */
+status file_owner(const char *owner, uid_t *ret_uid, gid_t *ret_gid, struct error *error) must_check;
+/* The whole of a small text file, malloc'ed. */
+status file_load(const char *path, size_t most, char **ret_text, struct error *error) must_check;

@@ -1,4 +1,4 @@
-/* The faces of the topology: what this member knows, as JSON, in a file and over HTTP. Knows libmicrohttpd and
+/* The faces of the topology: what this member knows, in files, over HTTP, and told to a hook. Knows libmicrohttpd and
  * jansson; knows nothing of Raft, PostgreSQL processes or how decisions are made. Publishing never fences.
  *
  * Everything runs on the caller's libuv loop. */
@@ -8,6 +8,15 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "model/model.h"
+
+/* How one form of publishing does. */
+struct face_output {
+    const char *name;    /* of the setting: "publish.env_file" */
+    const char *where;   /* path or address */
+    bool shown;          /* it shows something of ours */
+    uint64_t index;      /* of the record in what it shows */
+    const char *trouble; /* why it could not show more; "" = all is well */
+};
 
 /* What there is to show; owned by the caller, which fills it anew when asked. */
 struct face {
@@ -22,6 +31,8 @@ struct face {
     const char *waiting; /* while founding or starting: for what; else "" */
     const char *superuser;
     nsec now;
+    const struct face_output *outputs; /* filled by publish itself */
+    unsigned outputs_count;
     struct face_member {
         bool heard;      /* an observation has arrived since the start of this daemon */
         uint64_t age_ms; /* since the newest one */
@@ -50,20 +61,35 @@ struct publish_callbacks {
     void (*notice)(void *user, const char *text);
 };
 
+#define PUBLISH_TEMPLATES_MAX 8
+
+/* The strings must stay valid until all is closed; none is NULL. A path may be "": that form is not wanted. */
 struct publish_config {
-    const char *socket_path; /* unix socket, mode 0660 */
+    const char *socket_path; /* unix socket, mode 0660; copied */
     const char *http_listen; /* address, or "" for none */
     uint16_t http_port;
-    const char *topology_file; /* or "" */
+    const char *topology_file, *freshness_file;
+    const char *env_file, *env_primary, *env_replica, *env_pool; /* names of variables: # stands for a number */
+    const char *service_file, *pgbouncer_file;
+    struct publish_template {
+        const char *target, *source;
+    } templates[PUBLISH_TEMPLATES_MAX];
+    unsigned templates_count;
+    unsigned file_mode;
+    const char *file_owner;      /* "user", "user:group" or "" */
+    const char *database, *user; /* user: or "" */
+    const char *options;         /* of libpq: "connect_timeout=3 sslmode=require" */
+    unsigned libpq;              /* oldest major version among the clients */
 };
 
 struct publish;
 
 status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct publish_config *config,
                     const struct publish_callbacks *callbacks, void *user, struct error *error) must_check;
-/* Something changed: writes the topology file if its content differs (atomically: write, fsync, rename; off the loop
- * thread is not needed for a few KiB). */
+/* Something may have changed: what it shows differently is published. Does not block. */
 void publish_changed(struct publish *publish);
+/* Nothing waits to be written. */
+bool publish_settled(const struct publish *publish);
 void publish_close(struct publish *publish, void (*closed)(void *user), void *user);
 
 /* JSON texts (malloc'ed, the caller frees), also used by tests. */

@@ -35,6 +35,8 @@ static void answer_json(struct http_exchange *exchange, unsigned http_status, ch
 
 const struct face *routes_face(struct routes *routes) {
     routes->callbacks->face(routes->user, &routes->face);
+    if (routes->add_outputs != NULL)
+        routes->add_outputs(routes->publish, &routes->face);
     return &routes->face;
 }
 

@@ -6,6 +6,8 @@
 struct routes {
     const struct publish_callbacks *callbacks;
     void *user;
+    void (*add_outputs)(void *publish, struct face *face); /* how they do; may be NULL */
+    void *publish;
     struct face face; /* filled anew each time; too large for the stack */
 };
 
