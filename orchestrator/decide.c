@@ -10,7 +10,8 @@
 #define OPEN_DEADLINE       msec(10000) /* an assigned primary that has not opened by then is sealed */
 #define RETRY_PAUSE         msec(500)   /* between failed epochs, times their number, up to RETRY_PAUSE_MAX */
 #define RETRY_PAUSE_MAX     msec(10000)
-#define ABSENT_BLOCKING     msec(400)  /* a standby whose absence blocks commits leaves the rule after this */
+#define SILENT_AGE          msec(450)  /* two observations missed: a standby that also lacks WAL may be gone */
+#define ABSENT_BLOCKING     msec(300)  /* a standby whose absence blocks commits leaves the rule after this */
 #define ABSENT_HARMLESS     msec(5000) /* one whose absence does not */
 #define SWITCHOVER_DEADLINE msec(30000)
 #define YIELD_AFTER         msec(1000)
@@ -269,12 +270,20 @@ static bool caught_up(const struct core *core, const Member *member) {
            sender->flush_lsn + CATCH_UP_BYTES >= observation(core, core->topology.primary.member)->position.lsn;
 }
 
+/* Counts, and is not suspected of holding up commits: silent, with WAL outstanding. */
+static bool present(const struct core *core, const Member *member) {
+    if (!counts(core, member))
+        return false;
+    return heard_within(core, member->id, SILENT_AGE) ||
+           sender_of(core, member)->flush_lsn >= observation(core, core->topology.primary.member)->position.lsn;
+}
+
 /* A member of the rule stays until the primary has outlived its absence for a while; how long depends on whether
  * commits wait for it. What matters is that the primary was heard *after* that while: when the primary itself has died,
  * its standbys stop streaming too, and must not be dropped from the rule that its failover has to cover. */
 static bool still_stays(struct core *core, const Member *member, bool blocking) {
     nsec *since = &core->coordinator.absent_since[member->id - 1];
-    if (counts(core, member)) {
+    if (present(core, member)) {
         *since = 0;
         return true;
     }
@@ -289,7 +298,7 @@ static unsigned rule_counting(const struct core *core, const Rule *rule) {
     for (unsigned i = 0; i < rule->standbys_count; i++) {
         const Member *member = topology_member(&core->topology, rule->standbys[i].member);
         counting +=
-            member != NULL && observation(core, member->id)->copy == rule->standbys[i].copy && counts(core, member);
+            member != NULL && observation(core, member->id)->copy == rule->standbys[i].copy && present(core, member);
     }
     return counting;
 }
