@@ -54,6 +54,13 @@ struct job {
     char trouble[REASON_MAX_LENGTH + 1];
 };
 
+/* When the coordinator saw each step of the failover under way; 0 = not yet. */
+struct trace {
+    nsec suspected;
+    nsec answered[MEMBERS_MAX]; /* the seal, by member id - 1 */
+    nsec writes;
+};
+
 struct coordinator {
     nsec since;        /* leader since */
     nsec assigned_at;  /* when we saw the standing epoch assigned */
@@ -63,7 +70,8 @@ struct coordinator {
     uint64_t intent_number; /* the standing intent, and since when we know it */
     nsec intent_since;
     nsec yield_again_at;
-    nsec absent_since[MEMBERS_MAX];  /* a member of the rule that does not count now; 0 = it does */
+    nsec absent_since[MEMBERS_MAX]; /* a member of the rule that does not count now; 0 = it does */
+    struct trace trace;
     char why[REASON_MAX_LENGTH + 1]; /* what it waits for, or why it does nothing */
 };
 

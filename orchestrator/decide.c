@@ -162,6 +162,7 @@ static bool decide_seal(struct core *core, struct actions *actions) {
     char reason[REASON_MAX_LENGTH + 1];
     if (core->topology.sealed || reason_to_seal(core, reason, sizeof reason) == NULL)
         return false;
+    trace_suspected(core);
     Command *command = decide(core, actions, Command_seal_tag);
     if (command != NULL)
         because(command, "epoch %u ends: %.160s", core->topology.epoch, reason);
@@ -239,8 +240,12 @@ static bool decide_open(struct core *core, struct actions *actions) {
         return true;
     }
     Command *command = decide(core, actions, Command_open_tag);
-    if (command != NULL)
-        because(command, "%s is writable in epoch %u", member_name(core, topology->primary.member), topology->epoch);
+    if (command != NULL) {
+        char trace[144];
+        trace_text(core, trace, sizeof trace);
+        because(command, "%s is writable in epoch %u%s%.140s", member_name(core, topology->primary.member),
+                topology->epoch, trace[0] != '\0' ? ": " : "", trace);
+    }
     return true;
 }
 
@@ -433,6 +438,7 @@ void decide_step(struct core *core, struct actions *actions) {
     if (!core->leader || !core->synced)
         return;
     core->coordinator.why[0] = '\0';
+    trace_step(core);
     count_unopened(core);
     if (decide_first_primary(core, actions) || decide_seal(core, actions) || decide_assign(core, actions) ||
         decide_open(core, actions) || decide_rule_done(core, actions) || decide_rule_begin(core, actions))

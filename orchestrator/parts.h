@@ -67,5 +67,11 @@ void candidate_choose(struct core *core, struct choice *ret_choice);
 /* Answers to the standing seal, from a data directory that can start. */
 bool candidate_reports(const struct core *core, uint32_t member);
 
+/* ---- trace.c ---- */
+void trace_step(struct core *core);
+void trace_suspected(struct core *core);
+/* "sealed +8 ms, m2 +39 ms, ...": empty when this coordinator did not see it begin. */
+void trace_text(const struct core *core, char *buffer, size_t size);
+
 /* ---- observe.c ---- */
 void observe_step(struct core *core, struct actions *actions);
