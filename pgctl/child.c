@@ -55,7 +55,7 @@ static void offer_lines(struct child *child, const char *bytes, size_t length) {
 
 static void take(struct child *child, const char *bytes, size_t length) {
     keep_tail(child, bytes, length);
-    if (child->config.line != NULL)
+    if (child->config.line != NULL && !child->result.cancelled) /* else who asked for it has gone on */
         offer_lines(child, bytes, length);
 }
 

@@ -43,6 +43,7 @@ static void drop_work(struct pgctl *pgctl) {
     if (operate->child != NULL)
         child_cancel(operate->child);
     operate->child = NULL;
+    operate->kept = false;
 }
 
 /* A cut is often followed by a promotion, where each connection saved is milliseconds of outage. */
@@ -50,6 +51,13 @@ static void keep_sessions(struct operate *operate) {
     uv_timer_stop(&operate->again);
     uv_timer_stop(&operate->deadline);
     operate->kept = true;
+}
+
+static void tell_cancelled(struct pgctl *pgctl) {
+    struct operation_result result = pgctl->operate.cancelled;
+    pgctl->operate.cancelled.kind = OPERATE_NONE;
+    if (result.kind != OPERATE_NONE)
+        pgctl->callbacks.done(pgctl->user, &result);
 }
 
 static void end(struct pgctl *pgctl, enum operation_outcome outcome, const struct error *error) {
@@ -63,8 +71,10 @@ static void end(struct pgctl *pgctl, enum operation_outcome outcome, const struc
         drop_work(pgctl);
     pgctl->operate.operation.kind = OPERATE_NONE;
     observer_look_at_data(pgctl);
-    if (!pgctl->closing)
+    if (!pgctl->closing) {
+        tell_cancelled(pgctl); /* a KILL may end before it has begun */
         pgctl->callbacks.done(pgctl->user, &result);
+    }
     observer_poke(pgctl);
 }
 
@@ -107,13 +117,6 @@ static void cancel(struct pgctl *pgctl) {
     (void)error_set(&operate->cancelled.error, "%s: %s: cancelled", operation_kind_name(operate->operation.kind),
                     current(pgctl)->name);
     operate->operation.kind = OPERATE_NONE;
-}
-
-static void tell_cancelled(struct pgctl *pgctl) {
-    struct operation_result result = pgctl->operate.cancelled;
-    pgctl->operate.cancelled.kind = OPERATE_NONE;
-    if (result.kind != OPERATE_NONE)
-        pgctl->callbacks.done(pgctl->user, &result);
 }
 
 void operate_close(struct pgctl *pgctl) {
@@ -362,18 +365,26 @@ static bool tells_why(const char *line) {
            (strstr(line, "FATAL:") != NULL && strstr(line, "the database system is") == NULL);
 }
 
-/* The last line that says why, of what this server has logged. */
-static void log_tail(const struct pgctl *pgctl, struct error *ret_error) {
-    char text[8192], last[400] = "";
+/* What this server has logged, or the end of it: while it recovers, each of our tries to connect is a line there. */
+static void log_read(const struct pgctl *pgctl, char *text, size_t size) {
+    struct stat at;
     size_t length = 0;
     FILE *log = fopen(pgctl->log_path, "re");
     if (log != NULL) {
-        if (fseek(log, pgctl->operate.log_offset, SEEK_SET) == 0)
-            length = fread(text, 1, sizeof text - 1, log);
+        long begin = pgctl->operate.log_offset, room = (long)size - 1;
+        if (fstat(fileno(log), &at) == 0 && (long)at.st_size - room > begin)
+            begin = (long)at.st_size - room;
+        if (fseek(log, begin, SEEK_SET) == 0)
+            length = fread(text, 1, size - 1, log);
         fclose(log);
     }
     text[length] = '\0';
-    char *rest = NULL;
+}
+
+/* Its last line that says why. */
+static void log_tail(const struct pgctl *pgctl, struct error *ret_error) {
+    char text[8192], last[400] = "", *rest = NULL;
+    log_read(pgctl, text, sizeof text);
     for (const char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
         if (tells_why(line) || last[0] == '\0')
             snprintf(last, sizeof last, "%s", line);

@@ -3,6 +3,7 @@
  * as PostgreSQL does not run as root. */
 #include <arpa/inet.h>
 #include <ftw.h>
+#include <glob.h>
 #include <grp.h>
 #include <libpq-fe.h>
 #include <pwd.h>
@@ -27,9 +28,8 @@
 #include "pgctl/settings.h"
 #include "pgctl/version.h"
 
-#define PASSWORD      "s3cret:\\word"
-#define PATIENCE_MS   30000
-#define BIN_DIRECTORY "/usr/lib/postgresql/15/bin"
+#define PASSWORD    "s3cret:\\word"
+#define PATIENCE_MS 30000
 
 struct host {
     char name[8];
@@ -43,16 +43,27 @@ struct host {
     char notices[4096];
     char progress[256];
     bool closed;
+    bool kill_when_down;
 };
 
 static char top[] = "/tmp/ttorch-pgctl.XXXXXX";
 static char guard_program[64];
+static char bin_directory[64]; /* of the newest PostgreSQL that is installed */
+static unsigned major;
 static uv_loop_t loop;
 static struct host a, b;
 
 /* ---- the harness ---- */
 
-static void took_facts(void *user, const struct facts *facts) { ((struct host *)user)->facts = *facts; }
+static void took_facts(void *user, const struct facts *facts) {
+    struct host *host = user;
+    struct operation end = {.kind = OPERATE_KILL, .serial = 2001};
+    host->facts = *facts;
+    if (host->kill_when_down && facts->server == SERVER_DOWN) {
+        host->kill_when_down = false;
+        pgctl_operate(host->pgctl, &end);
+    }
+}
 
 static void took_result(void *user, const struct operation_result *result) {
     struct host *host = user;
@@ -97,7 +108,7 @@ static struct pgctl_config config_of(const struct host *host) {
     static const struct pgctl_parameter standby[] = {{"maintenance_work_mem", "18MB"}};
     snprintf(password_file, sizeof password_file, "%s/password", top);
     return (struct pgctl_config){.member = host->name,
-                                 .bin_directory = BIN_DIRECTORY,
+                                 .bin_directory = bin_directory,
                                  .data_directory = host->data,
                                  .state_directory = host->state,
                                  .guard_program = guard_program,
@@ -417,7 +428,7 @@ static void made_and_started_as_a_standby(void) {
     assert_int_equal(a.facts.data, DATA_COMPLETE);
     assert_true(a.facts.standby_signal);
     assert_true(a.facts.system_identifier != 0);
-    assert_int_equal(a.facts.server_version / 10000, 15);
+    assert_int_equal(a.facts.server_version / 10000, major);
     assert_string_equal(sql(&a, "SHOW synchronous_standby_names"), NOBODY);
     assert_string_equal(sql(&a, "SHOW maintenance_work_mem"), "18MB");
     base = must(&a, cut(0)).position;
@@ -675,6 +686,23 @@ static void the_guard_fires(void) {
     until(is_standby, &b, "is no standby");
 }
 
+static bool has_two_results(const struct host *host) { return host->results_count == 2; }
+
+/* Even when the server is down before the KILL has begun. */
+static void a_cancelled_operation_is_told_first(void) {
+    struct operation stop = {.kind = OPERATE_STOP, .serial = 2000};
+    b.results_count = 0;
+    b.kill_when_down = true;
+    pgctl_operate(b.pgctl, &stop);
+    until(has_two_results, &b, "does not tell both");
+    assert_int_equal(b.results[0].serial, 2000);
+    assert_int_equal(b.results[0].outcome, OUTCOME_CANCELLED);
+    assert_int_equal(b.results[1].serial, 2001);
+    assert_int_equal(b.results[1].outcome, OUTCOME_DONE);
+    must(&b, simple(OPERATE_START));
+    until(is_standby, &b, "is no standby");
+}
+
 static void adopted(void) {
     char path[128];
     must(&b, simple(OPERATE_STOP));
@@ -689,16 +717,23 @@ static void adopted(void) {
     assert_int_equal(b.facts.copy, 9);
 }
 
+/* However much the server says before. */
 static void a_start_that_fails_says_why(void) {
-    char path[128];
+    char path[128], *settings;
+    size_t size;
     struct error error;
     snprintf(path, sizeof path, "%s/postgresql.conf", b.data);
     char *before = file_read(path);
-    assert_int_equal(file_write(path, 0600, "no_such_setting = 1\n", &error), OK);
+    FILE *text = open_memstream(&settings, &size);
+    for (unsigned i = 0; i < 300; i++)
+        fprintf(text, "no_such_setting_%u = 1\n", i);
+    fclose(text);
+    assert_int_equal(file_write(path, 0600, settings, &error), OK);
     struct operation_result result = run(&b, simple(OPERATE_START));
     assert_int_equal(result.outcome, OUTCOME_FAILED);
     assert_non_null(strstr(result.error.text, "contains errors"));
     assert_int_equal(file_write(path, 0600, before, &error), OK);
+    free(settings);
     free(before);
     until(is_down, &b, "is not down");
     must(&b, simple(OPERATE_START));
@@ -738,6 +773,17 @@ static bool become_postgres(void) {
     if (user == NULL || chown(top, user->pw_uid, user->pw_gid) != 0)
         return false;
     return setgroups(0, NULL) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0;
+}
+
+static void find_postgres(void) {
+    glob_t found = {0};
+    (void)glob("/usr/lib/postgresql/*/bin/postgres", 0, NULL, &found);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        unsigned version = (unsigned)atoi(found.gl_pathv[i] + strlen("/usr/lib/postgresql/"));
+        major = version_find(version) != NULL && version > major ? version : major;
+    }
+    globfree(&found);
+    snprintf(bin_directory, sizeof bin_directory, "/usr/lib/postgresql/%u/bin", major);
 }
 
 static void copy_guard(void) {
@@ -816,6 +862,7 @@ int main(void) {
         LIFE(changed_parameters_are_loaded),
         LIFE(idle_costs_little),
         LIFE(the_guard_fires),
+        LIFE(a_cancelled_operation_is_told_first),
         LIFE(adopted),
         LIFE(a_start_that_fails_says_why),
         LIFE(closed),
@@ -823,6 +870,7 @@ int main(void) {
     if (mkdtemp(top) == NULL)
         return 1;
     copy_guard();
+    find_postgres();
     if (!become_postgres())
         return 1;
     return cmocka_run_group_tests(tests, prepare, clean_up);
