@@ -230,9 +230,9 @@ static status open_pgctl(struct daemon *daemon, struct error *error) {
     if (daemon->config->members[daemon->config->self].witness)
         return OK;
     struct pgctl_arguments *arguments = calloc(1, sizeof *arguments);
-    status result = arguments == NULL ? error_set(error, "out of memory") : OK;
-    if (result == OK)
-        result = pgctl_arguments(daemon->config, arguments, error);
+    if (arguments == NULL)
+        return error_set(error, "out of memory");
+    status result = pgctl_arguments(daemon->config, arguments, error);
     if (result == OK)
         result = make_directory(arguments->state, error);
     if (result == OK)
@@ -245,9 +245,9 @@ static status reload_postgresql(struct daemon *daemon, const struct config *conf
     if (daemon->pgctl == NULL)
         return OK;
     struct pgctl_arguments *arguments = calloc(1, sizeof *arguments);
-    status result = arguments == NULL ? error_set(error, "out of memory") : OK;
-    if (result == OK)
-        result = pgctl_arguments(config, arguments, error);
+    if (arguments == NULL)
+        return error_set(error, "out of memory");
+    status result = pgctl_arguments(config, arguments, error);
     if (result == OK)
         result = pgctl_reload(daemon->pgctl, &arguments->config, error);
     free(arguments);
