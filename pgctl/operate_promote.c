@@ -173,7 +173,16 @@ static void promote_loaded(struct pgctl *pgctl, const PGresult *result) {
 
 static void promote_trigger(struct pgctl *pgctl) {
     operate_ask(pgctl, "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN "
-                       "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END");
+                       "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END, "
+                       "CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() - '0/0' END");
+}
+
+/* Both at once: a primary on the timeline of before would be one of an epoch that has ended, and be killed. And poke:
+ * the durable write may begin. */
+static void tell_promoted(struct pgctl *pgctl, uint32_t timeline, uint64_t lsn) {
+    pgctl->facts.server = SERVER_PRIMARY;
+    pgctl->facts.position = (Position){.timeline = timeline, .lsn = lsn};
+    observer_poke(pgctl);
 }
 
 static void promote_triggered(struct pgctl *pgctl, const PGresult *result) {
@@ -189,15 +198,16 @@ static void promote_triggered(struct pgctl *pgctl, const PGresult *result) {
         operate_failed(pgctl, &error);
         return;
     }
-    pgctl->facts.server = SERVER_PRIMARY;
-    observer_poke(pgctl); /* the durable write may begin */
-    unsigned long timeline = strtoul(PQgetvalue(result, 0, 1), NULL, 16);
+    if (PQgetisnull(result, 0, 1) || PQgetisnull(result, 0, 2)) {
+        operate_again(pgctl, 0); /* it changed between the columns */
+        return;
+    }
+    uint32_t timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 1), NULL, 16);
+    tell_promoted(pgctl, timeline, result_number(result, 2));
     if (timeline == pgctl->operate.operation.timeline)
         operate_enter(pgctl, RULE_SENDERS);
-    else if (PQgetisnull(result, 0, 1))
-        operate_again(pgctl, 0); /* it changed between the columns */
     else
-        operate_fail(pgctl, "PostgreSQL took timeline %lu, not %u", timeline, pgctl->operate.operation.timeline);
+        operate_fail(pgctl, "PostgreSQL took timeline %u, not %u", timeline, pgctl->operate.operation.timeline);
 }
 
 /* ---- RULE ---- */

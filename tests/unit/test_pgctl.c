@@ -44,6 +44,7 @@ struct host {
     char progress[256];
     bool closed;
     bool kill_when_down;
+    uint32_t first_primary_timeline; /* told since it was set to 0 */
 };
 
 static char top[] = "/tmp/ttorch-pgctl.XXXXXX";
@@ -59,6 +60,8 @@ static void took_facts(void *user, const struct facts *facts) {
     struct host *host = user;
     struct operation end = {.kind = OPERATE_KILL, .serial = 2001};
     host->facts = *facts;
+    if (facts->server == SERVER_PRIMARY && host->first_primary_timeline == 0)
+        host->first_primary_timeline = facts->position.timeline;
     if (host->kill_when_down && facts->server == SERVER_DOWN) {
         host->kill_when_down = false;
         pgctl_operate(host->pgctl, &end);
@@ -436,10 +439,20 @@ static void made_and_started_as_a_standby(void) {
     assert_int_equal(base.lsn, a.facts.position.lsn);
 }
 
+static void renew(uv_timer_t *timer) { (void)pgctl_arm(timer->data, 1, time_now() + msec(PATIENCE_MS)); }
+
+/* Each renewal is news of the guard, and makes that facts are told: what they say fits together at any moment. */
 static void promoted_through_placeholders(void) {
     Position wrong = {.timeline = base.timeline, .lsn = base.lsn - 8};
+    uv_timer_t renewals = {.data = a.pgctl};
     must_refuse(&a, promote(wrong, 5, 1, 0, NULL), "not at the base");
+    uv_timer_init(&loop, &renewals);
+    uv_timer_start(&renewals, renew, 0, 1);
     must(&a, promote(base, 5, 1, 0, NULL));
+    uv_close((uv_handle_t *)&renewals, NULL);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    assert_true(pgctl_arm(a.pgctl, 1, NSEC_NEVER));
+    assert_int_equal(a.first_primary_timeline, 5);
     until(is_durable, &a, "no durable write");
     assert_int_equal(a.facts.position.timeline, 5);
     assert_true(a.facts.standby_signal);
