@@ -1,4 +1,5 @@
 /* What is not said by one line alone: defaults and what is missing, settings that hang together, the files named. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -218,6 +219,57 @@ static void check_directories(struct loader *loader) {
              config->data_directory);
 }
 
+/* ---- DNS ---- */
+
+/* Whether `name` is `zone`, or ends with "." and it. */
+static bool name_lies_in(const char *name, const char *zone) {
+    size_t name_length = strlen(name), zone_length = strlen(zone);
+    name_length -= name_length > 0 && name[name_length - 1] == '.';
+    zone_length -= zone_length > 0 && zone[zone_length - 1] == '.';
+    size_t before = name_length - zone_length;
+    return name_length >= zone_length && strncasecmp(name + before, zone, zone_length) == 0 &&
+           (before == 0 || name[before - 1] == '.');
+}
+
+static void check_dns_needs(struct loader *loader, const char *path, const char *needed) {
+    const struct given *place = given_path(loader, path), *other = given_path(loader, needed);
+    if (place->key.line > 0 && !place->bad && other->key.line == 0)
+        complain(loader, place->value, "%s needs %s: write that, too, or remove this", path, needed);
+}
+
+/* Answers would lead in a circle: we know no address for it. */
+static void check_dns_hosts(struct loader *loader) {
+    const struct config *config = loader->config;
+    for (unsigned i = 0; i < config->members_count; i++)
+        if (config->dns.zone[0] != '\0' && name_lies_in(config->members[i].postgres_host, config->dns.zone))
+            complain(loader, given(loader, setting_find("members.*.postgres"), i)->value,
+                     "members.%s.postgres: lies in dns.zone, whose names are made from this: write its address, or a "
+                     "name from elsewhere",
+                     config->members[i].name);
+}
+
+static void check_dns_update(struct loader *loader) {
+    const struct given *server = given_path(loader, "dns.update.server"), *zone = given_path(loader, "dns.update.zone");
+    const struct config *config = loader->config;
+    unsigned char address[16]; /* of IPv6 */
+    if (server->key.line > 0 && !server->bad && inet_pton(AF_INET, config->dns.update.server_host, address) != 1 &&
+        inet_pton(AF_INET6, config->dns.update.server_host, address) != 1)
+        complain(loader, server->value,
+                 "dns.update.server: expected an address such as 10.0.0.53:53, as a name would need DNS first");
+    if (zone->key.line > 0 && !zone->bad && !given_path(loader, "dns.zone")->bad &&
+        !name_lies_in(config->dns.zone, config->dns.update.zone))
+        complain(loader, zone->value, "dns.update.zone: dns.zone (%s) does not lie in it", config->dns.zone);
+}
+
+static void check_dns(struct loader *loader) {
+    check_dns_needs(loader, "dns.listen", "dns.zone");
+    check_dns_needs(loader, "dns.update.server", "dns.zone");
+    check_dns_needs(loader, "dns.update.server", "dns.update.key_name");
+    check_dns_needs(loader, "dns.update.server", "dns.update.key_file");
+    check_dns_hosts(loader);
+    check_dns_update(loader);
+}
+
 /* ---- the password's file ---- */
 
 static status check_secret(const char *path, struct error *error) {
@@ -259,6 +311,16 @@ static void check_password_file(struct loader *loader) {
                  given_here ? "" : ", or name another file");
 }
 
+static void check_key_file(struct loader *loader) {
+    const struct given *place = given_path(loader, "dns.update.key_file");
+    struct error error;
+    char found[QUOTED_MAX];
+    if (loader->outside && place->key.line > 0 && !place->bad &&
+        check_secret(loader->config->dns.update.key_file, &error) != OK)
+        complain(loader, place->value, "dns.update.key_file: %s %s", quoted(loader->config->dns.update.key_file, found),
+                 error.text);
+}
+
 /* Members first: what else is needed hangs on whether we are a witness. */
 void complete(struct loader *loader) {
     complete_list(loader, true);
@@ -271,5 +333,7 @@ void check(struct loader *loader) {
     check_addresses(loader);
     check_probe(loader);
     check_directories(loader);
+    check_dns(loader);
     check_password_file(loader);
+    check_key_file(loader);
 }

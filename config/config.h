@@ -14,6 +14,8 @@
 
 enum config_durability { CONFIG_QUORUM, CONFIG_STRICT, CONFIG_ASYNC }; /* same order as Durability of the model */
 
+enum config_tsig { CONFIG_HMAC_SHA256, CONFIG_HMAC_SHA512 };
+
 struct config_member {
     char name[NAME_MAX_LENGTH + 1];
     char peer_host[HOST_MAX_LENGTH + 1];
@@ -104,6 +106,25 @@ struct config {
             unsigned lag_warning_ms, lag_critical_ms, response_warning_ms, response_critical_ms;
         } health;
     } publish;
+
+    struct {
+        char zone[HOST_MAX_LENGTH + 1]; /* "" = no DNS */
+        char listen[512];               /* addresses, separated by ", "; "" = does not answer */
+        uint16_t port;
+        char ns[HOST_MAX_LENGTH + 1];
+        unsigned ttl_ms;
+        uint64_t max_lag_bytes;
+        unsigned rate_limit; /* answers a second to one network, 0 = no limit */
+        struct {
+            char server_host[HOST_MAX_LENGTH + 1]; /* an address; "" = sends none */
+            uint16_t server_port;
+            char zone[HOST_MAX_LENGTH + 1]; /* "" = dns.zone */
+            char key_name[HOST_MAX_LENGTH + 1];
+            char key_file[PATH_MAX_LENGTH + 1];
+            enum config_tsig algorithm;
+            unsigned ttl_ms;
+        } update;
+    } dns;
 
     unsigned shared_count;
     struct config_shared_line shared[MEMBERS_MAX * 6 + 16];

@@ -216,3 +216,24 @@ void read_templates(struct loader *loader, const struct setting *setting, const 
         complain(loader, place_of_mark(node->start_mark), "%s: at most %d, found %zu", setting->path,
                  CONFIG_TEMPLATE_MAX, count);
 }
+
+/* Each is read by itself, so that a complaint tells which one. */
+void read_addresses(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
+    char all[VALUE_TEXT_MAX] = "";
+    const char *text;
+    struct error error;
+    size_t count = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start), length = 0;
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_t *item = yaml_document_get_node(&loader->document, node->data.sequence.items.start[i]);
+        if (!node_text(loader, item, setting->path, setting->type->expected, &text))
+            return;
+        if (setting->type->parse(setting, text, loader->config, &error) != OK) {
+            complain(loader, place_of_mark(item->start_mark), "%s: %s", setting->path, error.text);
+            return;
+        }
+        if (length < sizeof all)
+            length += (size_t)snprintf(all + length, sizeof all - length, "%s%s", i > 0 ? ", " : "", text);
+    }
+    if (setting->type->parse(setting, all, loader->config, &error) != OK)
+        complain(loader, place_of_mark(node->start_mark), "%s: %s", setting->path, error.text);
+}

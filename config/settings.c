@@ -14,6 +14,8 @@
 #define OURS_MAX    80 /* + "/postgresql/" and the guard's socket */
 #define SOCKETS_MAX 90 /* + "/ttorchd.sock" or "/.s.PGSQL.65535" */
 
+#define ZONE_MAX (HOST_MAX_LENGTH - 53) /* "_postgresql._tcp." and a member's name stand before it */
+
 /* clang-format off */
 const struct setting settings[] = {
     {"cluster", &value_name, FIELD(cluster), .need = REQUIRED, .shared = true,
@@ -122,6 +124,33 @@ const struct setting settings[] = {
      .help = "A PostgreSQL that answers later is a warning."},
     {"publish.health.response_critical", &value_duration, FIELD(publish.health.response_critical_ms), 0, 1, 60000, "500ms",
      .help = "A PostgreSQL that answers later is critical."},
+    {"dns.zone", &value_domain, FIELD(dns.zone), 0, 0, ZONE_MAX, "",
+     .help = "Domain under which `primary`, `standbys`, `any` and the members' names stand, such as `db.example.org`. "
+             "See [DNS](DNS.md)."},
+    {"dns.listen", &value_addresses, FIELD(dns.listen), 0, 0, 511, "",
+     .help = "Addresses on which DNS queries for the zone are answered. Empty: none are."},
+    {"dns.port", &value_integer, FIELD(dns.port), 0, 1, 65535, "53",
+     .help = "Port for DNS, UDP and TCP."},
+    {"dns.ns", &value_domain, FIELD(dns.ns), 0, 0, HOST_MAX_LENGTH, "",
+     .help = "Name server that the zone names as its own. By default each member's name is one."},
+    {"dns.ttl", &value_duration, FIELD(dns.ttl_ms), 0, 1000, 3600000, "1s",
+     .help = "How long an answer may be kept. Whole seconds: rounded up."},
+    {"dns.max_lag", &value_size, FIELD(dns.max_lag_bytes), 0, 0, TB, "16MB",
+     .help = "A standby that is further behind is not among the `standbys`."},
+    {"dns.rate_limit", &value_integer, FIELD(dns.rate_limit), 0, 0, 1000000, "5000",
+     .help = "Answers a second over UDP to one network (/24 of IPv4, /56 of IPv6); 0 = no limit."},
+    {"dns.update.server", &value_address, FIELD(dns.update.server_host), offsetof(struct config, dns.update.server_port),
+     .help = "Name server that is sent updates (RFC 2136), by its address: `10.0.0.53:53`. None: no updates."},
+    {"dns.update.zone", &value_domain, FIELD(dns.update.zone), 0, 0, HOST_MAX_LENGTH, "",
+     .help = "Zone at that server in which `dns.zone` lies. By default `dns.zone` itself."},
+    {"dns.update.key_name", &value_domain, FIELD(dns.update.key_name), 0, 0, HOST_MAX_LENGTH, "",
+     .help = "Name of the TSIG key with which updates are signed."},
+    {"dns.update.key_file", &value_secret_path, FIELD(dns.update.key_file), 0, 1, PATH_MAX_LENGTH,
+     .help = "File that holds this key's secret, in base64, in one line; mode 0600 or 0400."},
+    {"dns.update.algorithm", &value_tsig, FIELD(dns.update.algorithm), .standard = "hmac-sha256",
+     .help = "Algorithm of the key: `hmac-sha256` or `hmac-sha512`."},
+    {"dns.update.ttl", &value_duration, FIELD(dns.update.ttl_ms), 0, 1000, 3600000, "1s",
+     .help = "How long the server's answers may be kept."},
 };
 /* clang-format on */
 const unsigned settings_count = sizeof settings / sizeof settings[0];

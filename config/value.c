@@ -140,6 +140,27 @@ static bool read_port(const char *text, uint16_t *ret_port) {
     return true;
 }
 
+static status parse_domain(const struct setting *setting, const char *text, void *base, struct error *error) {
+    if (text[0] != '\0' && !is_host_name(text))
+        return unexpected(setting, text, error);
+    return store_text(setting, text, base, error);
+}
+
+/* One address, or several with commas between them, kept as "10.0.0.1, ::1". */
+static status parse_addresses(const struct setting *setting, const char *text, void *base, struct error *error) {
+    char list[512] = "", word[INET6_ADDRSTRLEN];
+    size_t length = 0;
+    for (text += strspn(text, " ,"); *text != '\0'; text += strspn(text, " ,")) {
+        size_t size = strcspn(text, " ,");
+        snprintf(word, sizeof word, "%.*s", (int)size, text);
+        if (size >= sizeof word || !is_numeric(word) || length + size + 3 > sizeof list)
+            return unexpected(setting, text, error);
+        length += (size_t)snprintf(list + length, sizeof list - length, "%s%s", length > 0 ? ", " : "", word);
+        text += size;
+    }
+    return store_text(setting, list, base, error);
+}
+
 /* Splits "host:port" or "[host]:port"; the host without brackets. */
 static bool split_address(const char *text, char host[HOST_MAX_LENGTH + 1], const char **ret_port) {
     bool bracketed = text[0] == '[';
@@ -367,6 +388,21 @@ static status parse_options(const struct setting *setting, const char *text, voi
     return store_text(setting, text, base, error);
 }
 
+static const char *const tsig_words[] = {[CONFIG_HMAC_SHA256] = "hmac-sha256", [CONFIG_HMAC_SHA512] = "hmac-sha512"};
+
+static status parse_tsig(const struct setting *setting, const char *text, void *base, struct error *error) {
+    for (unsigned i = CONFIG_HMAC_SHA256; i <= CONFIG_HMAC_SHA512; i++)
+        if (strcmp(text, tsig_words[i]) == 0) {
+            *(enum config_tsig *)field(setting, base) = (enum config_tsig)i;
+            return OK;
+        }
+    return unexpected(setting, text, error);
+}
+
+static void render_tsig(const struct setting *setting, const void *base, char *text, size_t size) {
+    snprintf(text, size, "%s", tsig_words[*(const enum config_tsig *)const_field(setting, base)]);
+}
+
 /* ---- lists ---- */
 
 static void render_parameters(const struct setting *setting, const void *base, char *text, size_t size) {
@@ -435,6 +471,10 @@ const struct value_type
     value_templates = {"templates", "a file to make and its template, such as "
                        "{/run/ttorch/primary.conf: /etc/ttorch/primary.conf.in}", NULL, render_templates,
                        templates_bounds},
+    value_tsig = {"one of the words", "hmac-sha256 or hmac-sha512", parse_tsig, render_tsig, no_bounds},
+    value_domain = {"domain", "a domain such as db.example.org", parse_domain, render_text, no_bounds},
+    value_addresses = {"list of addresses", "addresses such as [10.0.0.1, \"::1\"]", parse_addresses, render_text,
+                       no_bounds},
     value_parameters = {"parameters", "parameters of PostgreSQL such as {work_mem: 16MB}", NULL, render_parameters,
                         list_bounds},
     value_lines = {"list of lines", "a list of lines such as [\"host all app 10.0.0.0/8 scram-sha-256\"]", NULL,

@@ -106,12 +106,31 @@ static const struct complaint_row complaint_rows[] = {
      {"F:5:1: unknown setting \"probe.interval\": did you mean \"interval\" in the section \"probe\"?"}},
     {BASE DATA "xyzzy: 1\n",
      {"F:5:1: unknown setting \"xyzzy\": write one of cluster, member, members, data_directory, runtime_directory, http, "
-      "postgresql, replication, durability, lease, max_loss, probe, publish"}},
+      "postgresql, replication, durability, lease, max_loss, probe, publish, dns"}},
+    /* DNS */
+    {BASE DATA "dns: {zone: db.example.org, listen: [10.0.0.1, nobody]}\n",
+     {"F:5:48: dns.listen: expected addresses such as [10.0.0.1, \"::1\"], found \"nobody\""}},
+    {BASE DATA "dns: {listen: 10.0.0.1}\n",
+     {"F:5:15: dns.listen needs dns.zone: write that, too, or remove this"}},
+    {BASE DATA "dns: {zone: \"db example\"}\n",
+     {"F:5:13: dns.zone: expected a domain such as db.example.org, found \"db example\""}},
+    {BASE DATA "dns: {zone: a.example, ttl: 10ms}\n", {"F:5:29: dns.ttl: must be from 1s to 60min, found \"10ms\""}},
+    {BASE DATA "dns: {zone: a.example, update: {server: \"10.0.0.5:53\"}}\n",
+     {"F:5:41: dns.update.server needs dns.update.key_file: write that, too, or remove this",
+      "F:5:41: dns.update.server needs dns.update.key_name: write that, too, or remove this"}},
+    {BASE DATA "dns: {zone: a.example, update: {server: \"ns:53\", key_name: k, key_file: /k, zone: xample}}\n",
+     {"F:5:41: dns.update.server: expected an address such as 10.0.0.53:53, as a name would need DNS first",
+      "F:5:83: dns.update.zone: dns.zone (a.example) does not lie in it"}},
+    {BASE DATA "dns: {zone: a.example, update: {algorithm: md5}}\n",
+     {"F:5:44: dns.update.algorithm: expected hmac-sha256 or hmac-sha512, found \"md5\""}},
+    {HEAD "  m1: {peer: a:1, postgres: db1.Example.org:2}\n" "dns: {zone: example.org.}\n",
+     {"F:5:29: members.m1.postgres: lies in dns.zone, whose names are made from this: write its address, or a name "
+      "from elsewhere"}},
     {BASE DATA "[a]: 1\n", {"F:5:1: a key: expected a name, found a list"}},
     {BASE DATA "\"a\\nb\\0\": 1\n", {"F:5:1: a key: expected a name, found a text with a zero byte"}},
     {BASE DATA "\"a\\n\\e[31m\": 1\n",
      {"F:5:1: unknown setting \"a??[31m\": write one of cluster, member, members, data_directory, runtime_directory, "
-      "http, postgresql, replication, durability, lease, max_loss, probe, publish"}},
+      "http, postgresql, replication, durability, lease, max_loss, probe, publish, dns"}},
     {BASE DATA "lease: 2s\nlease: 3s\n", {"F:6:1: \"lease\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "http: {port: 1, port: 1}\n", {"F:5:17: \"port\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "replication: {password: hunter2}\n",
@@ -188,7 +207,7 @@ static const struct complaint_row complaint_rows[] = {
     /* types and bounds */
     {BASE DATA "cluster_name: x\nlease: [2s]\n",
      {"F:5:1: unknown setting \"cluster_name\": write one of cluster, member, members, data_directory, "
-      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, publish",
+      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, publish, dns",
       "F:6:8: lease: expected a duration such as 500ms, 2s or 1min, found a list"}},
     {BASE DATA "lease: 2\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"2\""}},
     {BASE DATA "lease: -2s\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"-2s\""}},
@@ -406,7 +425,10 @@ static void test_defaults(void **state) {
     "  env_replica: R#\n  env_pool: POOL\n  service_file: /s\n  pgbouncer_file: /b\n"                           \
     "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n  database: shop\n"         \
     "  user: web\n  options: sslmode=require  connect_timeout=1\n  libpq: 16\n  hook: /h\n  hook_timeout: 1s\n" \
-    "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"
+    "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"              \
+    "dns: {zone: db.example.org., listen: [10.0.0.1, \"::1\"], port: 5353, ns: ns1.example.org,\n"              \
+    "  ttl: 2s, max_lag: 1MB, rate_limit: 0, update: {server: \"[fd00::5]:53\",\n"                              \
+    "  zone: example.org, key_name: k.example, key_file: /k, algorithm: hmac-sha512, ttl: 5s}}\n"
 
 static void test_every_setting(void **state) {
     (void)state;
@@ -461,6 +483,20 @@ static void test_every_setting(void **state) {
     assert_int_equal(config->publish.hook_timeout_ms, 1000);
     assert_int_equal(config->publish.health.lag_critical_ms, 2000);
     assert_int_equal(config->publish.health.response_critical_ms, 4);
+    assert_string_equal(config->dns.zone, "db.example.org.");
+    assert_string_equal(config->dns.listen, "10.0.0.1, ::1");
+    assert_int_equal(config->dns.port, 5353);
+    assert_string_equal(config->dns.ns, "ns1.example.org");
+    assert_int_equal(config->dns.ttl_ms, 2000);
+    assert_int_equal(config->dns.max_lag_bytes, 1 << 20);
+    assert_int_equal(config->dns.rate_limit, 0);
+    assert_string_equal(config->dns.update.server_host, "fd00::5");
+    assert_int_equal(config->dns.update.server_port, 53);
+    assert_string_equal(config->dns.update.zone, "example.org");
+    assert_string_equal(config->dns.update.key_name, "k.example");
+    assert_string_equal(config->dns.update.key_file, "/k");
+    assert_int_equal(config->dns.update.algorithm, CONFIG_HMAC_SHA512);
+    assert_int_equal(config->dns.update.ttl_ms, 5000);
     char path[200];
     config_socket_path(config, path, sizeof path);
     assert_string_equal(path, "/run/ttorch/ttorchd.sock");
