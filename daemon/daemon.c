@@ -53,6 +53,8 @@ static void drain(struct daemon *daemon) {
     sleep_until(daemon, daemon->core.wake_at);
     upkeep_refresh(daemon);
     publish_changed(daemon->publish);
+    if (daemon->dns != NULL)
+        dns_changed(daemon->dns);
 }
 
 static void on_prepare(uv_prepare_t *handle) { drain(handle->data); }
@@ -78,6 +80,11 @@ void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *w
     if (daemon->publish != NULL) {
         daemon->closing++;
         publish_close(daemon->publish, on_part_closed, daemon);
+    }
+    if (daemon->dns != NULL) {
+        daemon->closing++;
+        dns_close(daemon->dns, on_part_closed, daemon);
+        daemon->dns = NULL;
     }
     if (daemon->record != NULL) {
         daemon->closing++;
@@ -313,6 +320,25 @@ static status open_publish(struct daemon *daemon, struct error *error) {
     return OK;
 }
 
+static status open_dns(struct daemon *daemon, struct error *error) {
+    const struct config *config = daemon->config;
+    const struct dns_callbacks callbacks = {face_fill, daemon_publish_callbacks.notice};
+    struct dns_config dns = {
+        .zone = config->dns.zone,
+        .ttl_ms = config->dns.ttl_ms,
+        .max_lag_bytes = config->dns.max_lag_bytes,
+        .listen = config->dns.listen,
+        .port = config->dns.port,
+        .ns = config->dns.ns,
+        .rate_limit = config->dns.rate_limit,
+    };
+    if (dns.zone[0] == '\0')
+        return OK;
+    if (dns_open(&daemon->dns, daemon->loop, &dns, &callbacks, daemon, error) != OK)
+        return error_prefix(error, "dns");
+    return OK;
+}
+
 static void start_core(struct daemon *daemon) {
     struct record_status record;
     record_status(daemon->record, &record);
@@ -369,7 +395,9 @@ static status open_parts(struct daemon *daemon, struct error *error) {
     start_core(daemon);
     if (open_pgctl(daemon, error) != OK)
         return FAILED;
-    return open_publish(daemon, error);
+    if (open_publish(daemon, error) != OK)
+        return FAILED;
+    return open_dns(daemon, error);
 }
 
 int daemon_run(struct config *config) {

@@ -6,6 +6,7 @@
 #include "daemon/inbox.h"
 #include "orchestrator/core.h"
 #include "pgctl/pgctl.h"
+#include "publish/dns.h"
 #include "publish/publish.h"
 #include "raft/record.h"
 
@@ -21,6 +22,7 @@ struct daemon {
     struct record *record;
     struct pgctl *pgctl; /* NULL on a witness */
     struct publish *publish;
+    struct dns *dns; /* NULL if there is no zone */
     struct record_peer peers[MEMBERS_MAX];
     Snapshot replica; /* the record as libraft has applied it; the core may be a few events behind */
 

@@ -23,6 +23,7 @@ LIBRARIES = {  # header: the folders that may know it
     r"libpq-fe\.h": {"pgctl", "cli"},
     r"yaml\.h": {"config"},
     r"microhttpd\.h": {"publish"},
+    r"ldns/.*": {"publish"},
     r"curl/.*": {"cli"},
     r"systemd/.*": {"base", "systemd"},
     r"uv\.h|sys/socket\.h|pthread\.h|unistd\.h|time\.h": set(ARROWS) - {"model", "orchestrator"},
