@@ -5,6 +5,7 @@
 
 #include "base/panic.h"
 #include "model/model.h"
+#include "model/planted.h"
 
 static enum applied void_because(struct error *why, const char *fact) {
     (void)error_set(why, "%s", fact);
@@ -111,7 +112,7 @@ static enum applied apply_assign(Topology *topology, History *history, uint64_t 
         return void_because(why, "decided on an older epoch or rule");
     if (primary == NULL || primary->witness || assign->primary.copy == 0 || assign->primary.copy > primary->copy)
         return void_because(why, "no such data directory was ever given a number");
-    if (topology->epoch != 0 && assign->timeline != topology->timeline_offset + assign->epoch)
+    if (topology->epoch != 0 && assign->timeline != topology->timeline_offset + assign->epoch && !planted(UNIQTL))
         return void_because(why, "its timeline is not the epoch's");
     if (topology->rules_count == RULES_MAX)
         return void_because(why, "too many epochs failed to open; their rules must be covered first");
@@ -161,15 +162,17 @@ static enum applied apply_rule_begin(Topology *topology, const Command *command,
         return void_because(why, "decided on an older rule");
     if (topology->rules_count == RULES_MAX)
         return void_because(why, "too many rule changes are under way");
+    if (planted(JOINT))
+        topology->rules_count = 0;
     rules_append(topology, rule);
     return APPLIED;
 }
 
 static enum applied apply_rule_done(Topology *topology, History *history, uint64_t index, const Command *command,
                                     struct error *why) {
-    if (topology->epoch == 0 || topology->sealed || !topology->open)
+    if ((topology->epoch == 0 || topology->sealed || !topology->open) && !planted(VOIDSEAL))
         return void_because(why, "the epoch is sealed or not open");
-    if (command->body.rule_done.generation != topology->generation)
+    if (!planted(VOIDSEAL) && command->body.rule_done.generation != topology->generation)
         return void_because(why, "a newer rule has begun");
     rules_keep_newest(topology);
     remember(history, index, command, HISTORY_RULE, topology->epoch, topology->primary.member);
@@ -223,7 +226,8 @@ enum applied record_apply(Topology *topology, History *history, uint64_t index, 
     topology->index = index;
     if (command->which_body != Command_found_tag && topology->cluster_id == 0)
         return void_because(why, "the cluster is not founded yet");
-    if (decided_on_epoch(command) && command->epoch != topology->epoch)
+    if (decided_on_epoch(command) && command->epoch != topology->epoch &&
+        !(planted(VOIDSEAL) && command->which_body == Command_rule_done_tag))
         return void_because(why, "decided on another epoch");
     switch (command->which_body) {
     case Command_found_tag:

@@ -12,16 +12,18 @@
 bool candidate_reports(const struct core *core, uint32_t member) {
     const Observation *seen = observation(core, member);
     return core->heard_at[member - 1] != 0 && core->topology.sealed &&
-           seen->prepared_seal == core->topology.seal_index && seen->data == DATA_COMPLETE &&
-           seen->server == SERVER_STANDBY && seen->copy != 0;
+           (seen->prepared_seal == core->topology.seal_index || (planted(TAG) && seen->prepared_seal != 0)) &&
+           seen->data == DATA_COMPLETE && seen->server == SERVER_STANDBY && seen->copy != 0;
 }
 
 static bool reports_copy(const struct core *core, Copy copy) {
-    return candidate_reports(core, copy.member) && observation(core, copy.member)->copy == copy.copy;
+    return candidate_reports(core, copy.member) && (observation(core, copy.member)->copy == copy.copy || planted(COPY));
 }
 
 /* A member whose last WAL is of a later epoch than the rule's: that epoch's base was covered when it was assigned. */
 static bool later_epoch_reports(const struct core *core, uint32_t epoch) {
+    if (planted(DOMIN))
+        return false;
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         uint32_t id = core->topology.members[i].id;
         if (candidate_reports(core, id) &&
@@ -62,8 +64,11 @@ static bool all_rules_covered(const struct core *core, struct choice *choice) {
 
 static bool majority_released(const struct core *core, struct choice *choice) {
     unsigned released = 0, voters = topology_voters(&core->topology);
-    for (unsigned i = 0; i < voters; i++)
-        released += observation(core, core->topology.members[i].id)->released_seal == core->topology.seal_index;
+    for (unsigned i = 0; i < voters; i++) {
+        const Observation *seen = observation(core, core->topology.members[i].id);
+        released += seen->released_seal == core->topology.seal_index || (planted(TAG) && seen->released_seal != 0) ||
+                    (planted(PRESEAL) && seen->expired_epoch == core->topology.epoch);
+    }
     if (released > voters / 2)
         return true;
     snprintf(choice->why, sizeof choice->why,
@@ -150,6 +155,8 @@ static bool best_reporter(const struct core *core, struct choice *choice) {
         };
         if (position_compare(candidate.position, highest) > 0)
             highest = candidate.position;
+        if (planted(RETRY) && candidate.failed_last)
+            continue;
         if (member->priority > 0 && (best.id == 0 || candidate_compare(&candidate, &best) < 0))
             best = candidate;
     }
@@ -157,7 +164,7 @@ static bool best_reporter(const struct core *core, struct choice *choice) {
         snprintf(choice->why, sizeof choice->why, "no member that may be primary has answered the seal yet");
         return false;
     }
-    if (position_compare(best.position, highest) < 0) {
+    if (position_compare(best.position, highest) < 0 && !planted(HIGHEST)) {
         snprintf(choice->why, sizeof choice->why,
                  "%s has less WAL than a member that may not be primary (priority 0); it may miss commits",
                  member_name(core, best.id));

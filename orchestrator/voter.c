@@ -6,12 +6,14 @@
  * its first renewal. */
 void voter_reset(struct core *core, bool restarted) {
     uint32_t lease_ms = restarted || !core->synced ? core->topology.longest_lease_ms : core->topology.settings.lease_ms;
+    if (restarted && planted(AMNESIA))
+        lease_ms = 0;
     nsec until = (restarted ? core->started_at : core->now) + msec(lease_ms);
     core->promise = (struct promise){.epoch = core->topology.epoch, .until = until};
 }
 
 static bool may_endorse(const struct core *core, uint32_t from, uint32_t epoch) {
-    return core->synced && epoch == core->topology.epoch && !core->topology.sealed &&
+    return (core->synced || planted(STALETOPO)) && epoch == core->topology.epoch && !core->topology.sealed &&
            core->topology.primary.member == from && core->cut.pledged < epoch && !core->promise.given_back &&
            core->facts.pledged_epoch < epoch;
 }
@@ -19,7 +21,7 @@ static bool may_endorse(const struct core *core, uint32_t from, uint32_t epoch) 
 bool voter_endorses(struct core *core, uint32_t from, const Renew *renew) {
     if (!may_endorse(core, from, renew->epoch))
         return false;
-    nsec until = core->now + msec(renew->duration_ms);
+    nsec until = core->now + msec(planted(MIXED) ? core->topology.settings.lease_ms : renew->duration_ms);
     core->promise.epoch = renew->epoch;
     if (until > core->promise.until)
         core->promise.until = until;

@@ -1,529 +1,396 @@
 #include "tests/sim/world.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LSN_OF(length)   (1000 + 8 * (uint64_t)(length))
-#define STEP             msec(1)
-#define COMMIT_DELAY     msec(5)
-#define PROPOSE_DEADLINE msec(2000)
-#define ELECTION         msec(400)
-#define FACTS_EVERY      msec(100)
+#include "base/panic.h"
 
-static uint64_t draw(struct world *world, uint64_t below) {
+#define LOSS_PER_MILLE 200
+
+unsigned long planted_bugs;
+
+/* ---- chance ---- */
+
+uint64_t draw(struct world *world, uint64_t below) {
     world->random ^= world->random << 13;
     world->random ^= world->random >> 7;
     world->random ^= world->random << 17;
-    return world->random % below;
+    return (world->random >> 11) % below;
 }
 
-static void violated(struct world *world, const char *what, unsigned member) {
-    if (world->violation[0] == '\0')
-        snprintf(world->violation, sizeof world->violation, "%s (m%u at %llu ms)", what, member + 1,
-                 (unsigned long long)(world->now / NSEC_PER_MSEC));
+bool chance(struct world *world, unsigned in_thousand) { return draw(world, 1000) < in_thousand; }
+
+nsec draw_time(struct world *world, nsec most) {
+    unsigned shift = (unsigned)draw(world, 4) * 2;
+    return 1 + draw(world, (most >> shift) + 1);
 }
 
-static bool connected(const struct world *world, unsigned a, unsigned b) {
-    return a == b || (!world->members[a].cut_off && !world->members[b].cut_off);
+/* ---- clocks: each member's runs at its own rate ---- */
+
+nsec local_time(const struct world *world, unsigned member) {
+    const struct modelled_member *self = &world->members[member];
+    return self->clock_offset + world->now + (nsec)((int64_t)world->now * self->drift_ppm / 1000000);
 }
 
-/* ---- modelled PostgreSQL ---- */
-
-static Position position_of(const struct modelled_postgres *postgres) {
-    uint32_t timeline = postgres->length > 0 ? postgres->wal[postgres->length - 1].timeline : 1;
-    return (Position){.timeline = timeline, .lsn = LSN_OF(postgres->length)};
+/* The first moment at which the member's clock shows at least `local`. */
+nsec true_time(const struct world *world, unsigned member, nsec local) {
+    const struct modelled_member *self = &world->members[member];
+    if (local == NSEC_NEVER)
+        return NSEC_NEVER;
+    int64_t since = (int64_t)(local - self->clock_offset);
+    if (since <= 0)
+        return world->now;
+    nsec at = (nsec)(since / (1000000 + self->drift_ppm) * 1000000 +
+                     since % (1000000 + self->drift_ppm) * 1000000 / (1000000 + self->drift_ppm));
+    return at + 2;
 }
 
-static void append(struct world *world, struct modelled_postgres *postgres, uint32_t timeline) {
-    if (postgres->length == WORLD_WAL) {
-        fprintf(stderr, "world: the modelled WAL is full\n");
-        abort();
+/* ---- what is due when ---- */
+
+static bool earlier(const struct occasion *a, const struct occasion *b) {
+    return a->at != b->at ? a->at < b->at : a->order < b->order;
+}
+
+void occasion_add(struct world *world, struct occasion occasion) {
+    require(world->occasions_count < OCCASIONS_MAX);
+    occasion.order = world->next_order++;
+    unsigned i = world->occasions_count++;
+    for (; i > 0 && earlier(&occasion, &world->occasions[(i - 1) / 2]); i = (i - 1) / 2)
+        world->occasions[i] = world->occasions[(i - 1) / 2];
+    world->occasions[i] = occasion;
+}
+
+static struct occasion occasion_take(struct world *world) {
+    struct occasion first = world->occasions[0], last = world->occasions[--world->occasions_count];
+    unsigned i = 0, n = world->occasions_count;
+    for (unsigned child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && earlier(&world->occasions[child + 1], &world->occasions[child]))
+            child++;
+        if (!earlier(&world->occasions[child], &last))
+            break;
+        world->occasions[i] = world->occasions[child];
     }
-    postgres->wal[postgres->length++] = (struct wal_record){timeline, ++world->next_content};
+    world->occasions[i] = last;
+    return first;
 }
 
-static bool may_stream(const struct modelled_postgres *to, const struct modelled_postgres *from) {
-    return to->length < from->length &&
-           (to->length == 0 || to->wal[to->length - 1].timeline == from->wal[to->length - 1].timeline);
+void timer_at_latest(struct world *world, unsigned member, enum timer timer, nsec at) {
+    if (world->timers[member][timer] > at)
+        world->timers[member][timer] = at;
 }
 
-static bool receives(const struct world *world, unsigned to) {
-    const struct modelled_postgres *standby = &world->members[to].postgres;
-    if (standby->server != SERVER_STANDBY || standby->source < 0 || standby->frozen)
-        return false;
-    const struct modelled_postgres *source = &world->members[standby->source].postgres;
-    return (source->server == SERVER_PRIMARY || source->server == SERVER_STANDBY) && !source->frozen &&
-           connected(world, to, (unsigned)standby->source);
+/* ---- transcript ---- */
+
+void tell(struct world *world, int member, const char *format, ...) {
+    if (!world->trace)
+        return;
+    printf("%9.3f ", (double)world->now / 1e6);
+    if (member >= 0)
+        printf("m%d ", member + 1);
+    else
+        printf("-- ");
+    va_list arguments;
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
 }
 
-static void stream_all(struct world *world) {
+/* ---- network ---- */
+
+bool linked(const struct world *world, unsigned from, unsigned to) { return world->cuts[from][to] == 0; }
+bool connected(const struct world *world, unsigned a, unsigned b) {
+    return world->cuts[a][b] == 0 && world->cuts[b][a] == 0;
+}
+
+static nsec message_delay(struct world *world) {
+    nsec delay = 50000 + draw(world, (uint64_t)world->plan.delay_us * 1000);
+    if (world->slow_network > 0 && chance(world, 300))
+        delay += draw(world, msec(1500));
+    return delay;
+}
+
+static size_t used_bytes(const Message *message) {
+    return message->which_body == Message_observation_tag ? sizeof *message
+                                                          : offsetof(Message, body) + sizeof(Renew) + sizeof(Endorse);
+}
+
+static void send(struct world *world, unsigned from, const struct action *action) {
+    const Message *message = &action->send.message;
+    if (message->which_body == Message_observation_tag)
+        check_told(world, from, &message->body.observation);
+    if (world->free_messages_count == 0)
+        return;
+    uint16_t number = world->free_messages[world->free_messages_count - 1];
+    struct message_slot *slot = &world->messages[number];
+    slot->readers = 0;
     for (unsigned i = 0; i < world->members_count; i++) {
-        if (!receives(world, i))
+        if (action->send.to == 0 ? i == from : i + 1 != action->send.to)
             continue;
-        struct modelled_postgres *to = &world->members[i].postgres;
-        const struct modelled_postgres *from = &world->members[to->source].postgres;
-        while (may_stream(to, from) && draw(world, 4) != 0) {
-            to->wal[to->length] = from->wal[to->length];
-            to->length++;
-        }
-    }
-}
-
-/* Which of the rule's names have flushed at least `length` records, as PostgreSQL sees it: by position alone. */
-static unsigned names_past(const struct world *world, unsigned primary, unsigned length) {
-    const struct modelled_postgres *postgres = &world->members[primary].postgres;
-    unsigned past = 0;
-    for (unsigned n = 0; n < postgres->rule.names_count; n++)
-        for (unsigned i = 0; i < world->members_count; i++) {
-            const struct modelled_postgres *standby = &world->members[i].postgres;
-            if (receives(world, i) && standby->source == (int)primary && standby->length >= length &&
-                strcmp(standby->upstream, postgres->rule.names[n]) == 0) {
-                past++;
-                break;
-            }
-        }
-    return past;
-}
-
-static void acknowledge(struct world *world, unsigned member) {
-    struct modelled_postgres *postgres = &world->members[member].postgres;
-    while (postgres->acknowledged < postgres->length &&
-           names_past(world, member, postgres->acknowledged + 1) >= postgres->rule.needed) {
-        uint32_t content = postgres->wal[postgres->acknowledged++].content;
-        if (postgres->acknowledged <= postgres->waiting_from)
+        if (!linked(world, from, i) || !world->members[i].up || (world->losing > 0 && chance(world, LOSS_PER_MILLE)))
             continue;
-        world->acknowledged[world->acknowledged_count++ % (WORLD_WAL * 4)] = content;
+        slot->readers++;
+        occasion_add(world, (struct occasion){.at = world->now + message_delay(world),
+                                              .kind = OCCASION_MESSAGE,
+                                              .from = (uint8_t)from,
+                                              .to = (uint8_t)i,
+                                              .a = number});
     }
+    if (slot->readers == 0)
+        return;
+    memcpy(&slot->message, message, used_bytes(message));
+    world->free_messages_count--;
 }
 
-static void write_and_acknowledge(struct world *world) {
-    for (unsigned i = 0; i < world->members_count; i++) {
-        struct modelled_postgres *postgres = &world->members[i].postgres;
-        if (postgres->server != SERVER_PRIMARY || postgres->frozen)
-            continue;
-        if (!world->quiet && draw(world, 20) == 0 && postgres->length < WORLD_WAL - 64)
-            append(world, postgres, postgres->wal[postgres->length - 1].timeline);
-        if (postgres->written_durably == 0) {
-            append(world, postgres, postgres->wal[postgres->length - 1].timeline);
-            postgres->written_durably = postgres->length;
-        }
-        acknowledge(world, i);
-    }
-}
-
-static void stop_server(struct world *world, unsigned member) {
-    struct modelled_postgres *postgres = &world->members[member].postgres;
-    postgres->server = SERVER_DOWN;
-    postgres->source = -1;
-    postgres->upstream[0] = '\0';
-    postgres->frozen = false;
-    postgres->guard_deadline = NSEC_NEVER;
-}
-
-/* ---- the hands ---- */
-
-static void give(struct world *world, unsigned member, struct event *event);
-
-static void fill_senders(const struct world *world, unsigned member, struct facts *facts) {
-    for (unsigned i = 0; i < world->members_count; i++) {
-        const struct modelled_postgres *standby = &world->members[i].postgres;
-        if (!receives(world, i) || standby->source != (int)member)
-            continue;
-        Sender *sender = &facts->senders[facts->senders_count++];
-        snprintf(sender->name, sizeof sender->name, "%s", standby->upstream);
-        snprintf(sender->state, sizeof sender->state, "streaming");
-        sender->flush_lsn = LSN_OF(standby->length);
-    }
-}
-
-static void give_facts(struct world *world, unsigned member) {
-    struct modelled_postgres *postgres = &world->members[member].postgres;
-    static struct facts facts;
-    memset(&facts, 0, sizeof facts);
-    facts.seen_at = world->now;
-    facts.data = postgres->data;
-    facts.copy = postgres->copy;
-    facts.system_identifier = postgres->data == DATA_COMPLETE ? 77 : 0;
-    facts.standby_signal = true;
-    facts.pledged_epoch = postgres->pledged;
-    facts.guard = true;
-    facts.server = postgres->frozen ? SERVER_HUNG : postgres->server;
-    facts.guard_epoch = postgres->guard_epoch;
-    facts.guard_deadline = postgres->guard_deadline;
-    facts.position = position_of(postgres);
-    facts.receiver = postgres->source >= 0;
-    facts.streaming = receives(world, member);
-    snprintf(facts.upstream_name, sizeof facts.upstream_name, "%s", postgres->upstream);
-    if (postgres->server == SERVER_PRIMARY && postgres->written_durably != 0) {
-        facts.durable_seen = true;
-        facts.durable_lsn = LSN_OF(postgres->written_durably);
-    }
-    fill_senders(world, member, &facts);
-    world->members[member].facts_at = world->now + FACTS_EVERY;
-    give(world, member, &(struct event){.kind = EVENT_FACTS, .facts = &facts});
-}
-
-static int member_named(const struct world *world, const char *name) {
-    for (unsigned i = 0; i < world->members_count; i++)
-        if (strcmp(world->members[i].config.name, name) == 0)
-            return (int)i;
-    return -1;
-}
-
-static nsec duration(struct world *world, enum operation_kind kind) {
-    static const unsigned most[] = {
-        [OPERATE_INITDB] = 500, [OPERATE_ADOPT] = 10,   [OPERATE_CLONE] = 2000, [OPERATE_REWIND] = 800,
-        [OPERATE_START] = 300,  [OPERATE_STOP] = 200,   [OPERATE_KILL] = 10,    [OPERATE_CUT] = 30,
-        [OPERATE_FOLLOW] = 10,  [OPERATE_PROMOTE] = 80, [OPERATE_RULE] = 20,    [OPERATE_CHECKPOINT] = 50};
-    return msec(1 + draw(world, most[kind]));
-}
-
-/* pg_rewind and pg_basebackup both leave what the source has. */
-static bool copy_from(struct world *world, unsigned member, const struct operation *operation) {
-    int source = member_named(world, operation->upstream.name);
-    if (source < 0 || !connected(world, member, (unsigned)source) ||
-        world->members[source].postgres.server != SERVER_PRIMARY)
-        return false;
-    struct modelled_postgres *to = &world->members[member].postgres, *from = &world->members[source].postgres;
-    memcpy(to->wal, from->wal, sizeof to->wal);
-    to->length = from->length;
-    to->data = DATA_COMPLETE;
-    return true;
-}
-
-static void promote(struct world *world, unsigned member, const struct operation *operation,
-                    struct operation_result *result) {
-    struct modelled_postgres *postgres = &world->members[member].postgres;
-    if (postgres->server != SERVER_STANDBY || position_compare(position_of(postgres), operation->base) != 0) {
-        result->outcome = OUTCOME_REFUSED;
+static void deliver(struct world *world, struct occasion *occasion) {
+    struct modelled_member *to = &world->members[occasion->to];
+    struct message_slot *slot = &world->messages[occasion->a];
+    if (to->up && to->frozen > 0) {
+        occasion->at = to->thaws_at + 1000;
+        occasion_add(world, *occasion);
         return;
     }
-    postgres->server = SERVER_PRIMARY;
-    postgres->rule = operation->rule;
-    postgres->acknowledged = postgres->waiting_from = postgres->length;
-    postgres->written_durably = 0;
-    append(world, postgres, operation->timeline); /* the end-of-recovery record */
-    result->lsn = LSN_OF(postgres->length);
-}
-
-static void carry_out(struct world *world, unsigned member, const struct operation *operation,
-                      struct operation_result *result) {
-    struct modelled_postgres *postgres = &world->members[member].postgres;
-    bool done = true;
-    switch (operation->kind) {
-    case OPERATE_INITDB:
-        postgres->length = 1;
-        postgres->wal[0] = (struct wal_record){1, ++world->next_content};
-        postgres->data = DATA_COMPLETE;
-        postgres->copy = operation->copy;
-        break;
-    case OPERATE_ADOPT:
-        postgres->copy = operation->copy;
-        break;
-    case OPERATE_CLONE:
-        done = copy_from(world, member, operation);
-        postgres->copy = done ? operation->copy : postgres->copy;
-        break;
-    case OPERATE_REWIND:
-        done = copy_from(world, member, operation);
-        break;
-    case OPERATE_START:
-        postgres->server = SERVER_STANDBY;
-        postgres->guard_deadline = NSEC_NEVER;
-        break;
-    case OPERATE_STOP:
-    case OPERATE_KILL:
-        stop_server(world, member);
-        break;
-    case OPERATE_CUT:
-        done = postgres->server == SERVER_STANDBY;
-        postgres->source = -1;
-        postgres->upstream[0] = '\0';
-        if (operation->epoch > postgres->pledged)
-            postgres->pledged = operation->epoch;
-        result->position = position_of(postgres);
-        break;
-    case OPERATE_FOLLOW:
-        done = postgres->server == SERVER_STANDBY;
-        postgres->source = member_named(world, operation->upstream.name);
-        snprintf(postgres->upstream, sizeof postgres->upstream, "%s", operation->application_name);
-        break;
-    case OPERATE_PROMOTE:
-        promote(world, member, operation, result);
-        break;
-    case OPERATE_RULE:
-        done = postgres->server == SERVER_PRIMARY;
-        postgres->rule = operation->rule;
-        result->lsn = LSN_OF(postgres->length);
-        break;
-    default:
-        break;
+    if (to->up && linked(world, occasion->from, occasion->to)) {
+        struct event event = {.kind = EVENT_MESSAGE};
+        event.message.from = world->members[occasion->from].config.name;
+        event.message.message = &slot->message;
+        give(world, occasion->to, &event);
     }
-    if (!done)
-        result->outcome = OUTCOME_FAILED;
+    if (--slot->readers == 0)
+        world->free_messages[world->free_messages_count++] = (uint16_t)occasion->a;
 }
 
-static void end_operation(struct world *world, unsigned member) {
-    struct modelled_member *self = &world->members[member];
-    struct operation operation = self->operation;
-    struct operation_result result = {.serial = operation.serial, .kind = operation.kind, .outcome = OUTCOME_DONE};
-    self->operating = false;
-    carry_out(world, member, &operation, &result);
-    give(world, member, &(struct event){.kind = EVENT_RESULT, .result = &result});
-    if (self->up)
-        give_facts(world, member);
-}
+/* ---- daemons ---- */
 
-/* ---- the record ---- */
-
-static void log_append(struct world *world, const Command *command) {
-    if (world->log_length == WORLD_LOG) {
-        fprintf(stderr, "world: the modelled log is full\n");
-        abort();
-    }
-    world->log[world->log_length] = *command;
-    world->log_at[world->log_length++] = world->now + COMMIT_DELAY;
-}
-
-static bool reachable_majority(const struct world *world, unsigned from) {
-    unsigned reached = 0;
-    for (unsigned i = 0; i < world->members_count; i++)
-        reached += world->members[i].up && connected(world, from, i);
-    return world->members[from].up && reached > world->members_count / 2;
-}
-
-static void give_role(struct world *world, unsigned member, bool leader) {
-    struct event event = {.kind = EVENT_ROLE};
-    event.role.leader = leader;
-    event.role.term = world->term;
-    give(world, member, &event);
-}
-
-static void elect(struct world *world) {
-    if (world->leader >= 0 && reachable_majority(world, (unsigned)world->leader))
-        return;
-    if (world->leader >= 0) {
-        if (world->members[world->leader].up)
-            give_role(world, (unsigned)world->leader, false);
-        world->leader = -1;
-        world->leader_at = world->now + ELECTION;
-    }
-    if (world->now < world->leader_at)
-        return;
-    unsigned first = (unsigned)draw(world, world->members_count);
-    for (unsigned n = 0; n < world->members_count; n++) {
-        unsigned i = (first + n) % world->members_count;
-        if (!reachable_majority(world, i) || world->members[i].applied < world->log_length)
-            continue;
-        world->leader = (int)i;
-        world->term++;
-        give_role(world, i, true);
-        return;
-    }
-}
-
-static void apply_log(struct world *world, unsigned member) {
-    struct modelled_member *self = &world->members[member];
-    if (world->leader < 0 || !connected(world, member, (unsigned)world->leader))
-        if (!reachable_majority(world, member))
-            return;
-    while (self->up && self->applied < world->log_length &&
-           world->now >= world->log_at[self->applied] + msec(draw(world, 20))) {
-        struct event event = {.kind = EVENT_APPLIED};
-        event.applied.index = self->applied + 1;
-        event.applied.command = &world->log[self->applied];
-        self->applied++;
-        give(world, member, &event);
-    }
-}
-
-/* ---- actions ---- */
-
-static void send(struct world *world, unsigned from, unsigned to, const Message *message) {
-    if (!connected(world, from, to) || world->messages_count == sizeof world->messages / sizeof *world->messages)
-        return;
-    struct world_message *slot = &world->messages[world->messages_count++];
-    slot->at = world->now + msec(1 + draw(world, 3));
-    slot->from = from;
-    slot->to = to;
-    slot->message = *message;
-}
-
-static void propose_modelled(struct world *world, unsigned member, const struct action *action) {
-    bool committed = world->leader >= 0 && reachable_majority(world, (unsigned)world->leader) &&
-                     connected(world, member, (unsigned)world->leader);
-    if (committed)
-        log_append(world, &action->propose.command);
-    struct modelled_member *self = &world->members[member];
-    enum proposer proposer = action->propose.proposer;
-    self->proposals[proposer].waits = true;
-    self->proposals[proposer].index = committed ? world->log_length : 0;
-    self->proposals[proposer].until = world->now + (committed ? PROPOSE_DEADLINE : COMMIT_DELAY);
-}
-
-/* A proposal is committed once it has been applied here; its outcome may also never be known. */
-static void end_proposals(struct world *world, unsigned member) {
-    struct modelled_member *self = &world->members[member];
-    for (unsigned i = 0; i < 2; i++) {
-        bool applied = self->proposals[i].index != 0 && self->applied >= self->proposals[i].index;
-        if (!self->proposals[i].waits || (!applied && world->now < self->proposals[i].until))
-            continue;
-        self->proposals[i].waits = false;
-        struct event event = {.kind = EVENT_PROPOSED};
-        event.proposed.proposer = (enum proposer)i;
-        event.proposed.committed = applied;
-        give(world, member, &event);
-    }
+bool daemon_runs(const struct world *world, unsigned member) {
+    return world->members[member].up && world->members[member].frozen == 0;
 }
 
 static void do_action(struct world *world, unsigned member, const struct action *action) {
-    struct modelled_member *self = &world->members[member];
     switch (action->kind) {
     case ACTION_PROPOSE:
-        propose_modelled(world, member, action);
+        log_propose(world, member, action);
         break;
     case ACTION_SEND:
-        for (unsigned i = 0; i < world->members_count; i++)
-            if (action->send.to == 0 ? i != member : i + 1 == action->send.to)
-                send(world, member, i, &action->send.message);
+        send(world, member, action);
         break;
     case ACTION_ARM:
-        self->postgres.guard_epoch = action->arm.epoch;
-        self->postgres.guard_deadline = action->arm.deadline;
-        self->facts_at = world->now;
+        postgres_arm(world, member, action->arm.epoch, action->arm.deadline);
         break;
     case ACTION_OPERATE:
-        self->operating = true;
-        self->operation = action->operation;
-        self->operation_ends = world->now + duration(world, action->operation.kind);
+        check_operation(world, member, &action->operation);
+        hands_begin(world, member, &action->operation);
         break;
     case ACTION_YIELD:
-        if (world->leader == (int)member && world->members[action->yield.to - 1].up &&
-            world->members[action->yield.to - 1].applied == world->log_length) {
-            give_role(world, member, false);
-            world->leader = (int)action->yield.to - 1;
-            world->term++;
-            give_role(world, (unsigned)world->leader, true);
-        }
+        log_yield(world, member, action->yield.to - 1);
         break;
     case ACTION_LOG:
-        if (world->trace)
-            fprintf(stderr, "# %6llu ms m%u %s\n", (unsigned long long)(world->now / NSEC_PER_MSEC), member + 1,
-                    action->log.text);
+        tell(world, (int)member, "%s", action->log.text);
         break;
     case ACTION_EXIT:
-        self->exited = true;
-        self->up = false;
+        tell(world, (int)member, "exits: %s", action->exit.why);
+        daemon_kill(world, member);
         break;
     case ACTION_ANSWER:
+        tell(world, (int)member, "answers %d: %s", action->answer.http_status, action->answer.text);
         break;
     }
 }
 
-static void give(struct world *world, unsigned member, struct event *event) {
+void give(struct world *world, unsigned member, struct event *event) {
     struct modelled_member *self = &world->members[member];
-    if (!self->up)
-        return;
-    struct actions *actions = malloc(sizeof *actions);
-    if (actions == NULL)
-        abort();
-    event->now = world->now;
+    event->now = local_time(world, member);
     event->wall_ms = world->now / NSEC_PER_MSEC;
-    core_step(&self->core, event, actions);
-    for (unsigned i = 0; i < actions->count; i++)
-        do_action(world, member, &actions->list[i]);
-    free(actions);
+    world->core_steps++;
+    core_step(&self->core, event, &world->actions);
+    world->timers[member][TIMER_TICK] = true_time(world, member, self->core.wake_at);
+    for (unsigned i = 0; i < world->actions.count && self->up; i++)
+        do_action(world, member, &world->actions.list[i]);
+    check_published(world, member);
 }
 
-/* ---- invariants ---- */
-
-static void check_nothing_lost(struct world *world, unsigned primary) {
-    const struct modelled_postgres *postgres = &world->members[primary].postgres;
-    static uint8_t held[WORLD_WAL * 8];
-    memset(held, 0, sizeof held);
-    for (unsigned i = 0; i < postgres->length; i++)
-        if (postgres->wal[i].content < sizeof held)
-            held[postgres->wal[i].content] = 1;
-    for (unsigned i = 0; i < world->acknowledged_count && i < WORLD_WAL * 4; i++)
-        if (!held[world->acknowledged[i]])
-            violated(world, "I1: an acknowledged commit is not on the open primary", primary);
-}
-
-static void check(struct world *world) {
-    int open = world_primary(world);
-    if (open >= 0)
-        check_nothing_lost(world, (unsigned)open);
-    unsigned leased = 0;
-    for (unsigned i = 0; i < world->members_count; i++) {
-        const struct modelled_postgres *postgres = &world->members[i].postgres;
-        bool may_write = postgres->server == SERVER_PRIMARY && world->now < postgres->guard_deadline;
-        leased += may_write && !postgres->frozen;
+void daemon_start(struct world *world, unsigned member) {
+    struct modelled_member *self = &world->members[member];
+    if (self->up)
+        return;
+    tell(world, (int)member, "the daemon starts");
+    self->up = true;
+    self->operating = false;
+    self->role_due = self->role_lost_due = false;
+    memset(self->proposals, 0, sizeof self->proposals);
+    self->config.start_count = ++self->starts;
+    core_init(&self->core, &self->config, local_time(world, member));
+    for (enum timer timer = 0; timer < TIMER_CLIENT; timer++)
+        if (timer != TIMER_GUARD)
+            world->timers[member][timer] = NSEC_NEVER;
+    world->timers[member][TIMER_TICK] = world->now;
+    world->timers[member][TIMER_FACTS] = world->now + draw(world, msec(30));
+    world->timers[member][TIMER_APPLY] = world->now + draw_time(world, msec(300));
+    self->applied = 0;
+    if (world->snapshot_index > 0 && self->ever_applied >= world->snapshot_index) {
+        self->applied = world->snapshot_index;
+        struct event event = {.kind = EVENT_RESTORED};
+        event.restored.snapshot = &world->snapshot;
+        give(world, member, &event);
     }
-    if (leased > 1)
-        violated(world, "I2: two members are unfenced and writable", 0);
+    log_disturbed(world);
 }
 
-/* ---- running ---- */
-
-static void deliver(struct world *world) {
-    for (unsigned i = 0; i < world->messages_count;) {
-        if (world->messages[i].at > world->now) {
-            i++;
-            continue;
-        }
-        struct world_message message = world->messages[i];
-        world->messages[i] = world->messages[--world->messages_count];
-        if (!connected(world, message.from, message.to))
-            continue;
-        struct event event = {.kind = EVENT_MESSAGE};
-        event.message.from = world->members[message.from].config.name;
-        event.message.message = &message.message;
-        give(world, message.to, &event);
-    }
-}
-
-static void guards(struct world *world) {
-    for (unsigned i = 0; i < world->members_count; i++) {
-        struct modelled_postgres *postgres = &world->members[i].postgres;
-        bool up = postgres->server != SERVER_DOWN && postgres->server != SERVER_UNKNOWN;
-        if (up && postgres->guard_deadline != NSEC_NEVER && world->now >= postgres->guard_deadline) {
-            stop_server(world, i);
-            world->members[i].facts_at = world->now;
-        }
-    }
-}
-
-static void step_member(struct world *world, unsigned member) {
+void daemon_kill(struct world *world, unsigned member) {
     struct modelled_member *self = &world->members[member];
     if (!self->up)
         return;
-    apply_log(world, member);
-    end_proposals(world, member);
-    if (self->operating && world->now >= self->operation_ends)
-        end_operation(world, member);
-    if (self->up && world->now >= self->facts_at)
-        give_facts(world, member);
-    if (self->up && world->now >= self->core.wake_at)
-        give(world, member, &(struct event){.kind = EVENT_TICK});
+    self->up = false;
+    hands_die(world, member);
+    for (enum timer timer = 0; timer < TIMER_CLIENT; timer++)
+        if (timer != TIMER_GUARD && timer != TIMER_OPERATION)
+            world->timers[member][timer] = NSEC_NEVER;
+    if (world->leader == (int)member)
+        world->leader = -1;
+    log_disturbed(world);
 }
 
-static void world_step(struct world *world) {
-    world->now += STEP;
-    guards(world);
-    write_and_acknowledge(world);
-    stream_all(world);
-    elect(world);
-    deliver(world);
-    for (unsigned i = 0; i < world->members_count; i++)
-        step_member(world, i);
-    check(world);
+void daemon_freeze(struct world *world, unsigned member, bool frozen) {
+    struct modelled_member *self = &world->members[member];
+    self->frozen += frozen ? 1u : -1u;
+    log_disturbed(world);
+}
+
+/* ---- one event ---- */
+
+static void on_daemon_timer(struct world *world, unsigned member, enum timer timer) {
+    struct modelled_member *self = &world->members[member];
+    if (self->up && self->frozen > 0) {
+        world->timers[member][timer] = self->thaws_at + 1;
+        return;
+    }
+    switch (timer) {
+    case TIMER_TICK:
+        if (self->up)
+            give(world, member, &(struct event){.kind = EVENT_TICK});
+        break;
+    case TIMER_FACTS:
+        hands_tell(world, member);
+        break;
+    case TIMER_OPERATION:
+        hands_end(world, member);
+        break;
+    case TIMER_APPLY:
+        log_apply(world, member);
+        break;
+    default:
+        log_proposal_ends(world, member, timer == TIMER_PROPOSAL ? PROPOSER_COORDINATOR : PROPOSER_MEMBER);
+        break;
+    }
+}
+
+static void on_timer(struct world *world, unsigned member, enum timer timer) {
+    world->timers[member][timer] = NSEC_NEVER;
+    switch (timer) {
+    case TIMER_GUARD:
+        postgres_guard(world, member);
+        break;
+    case TIMER_CLIENT:
+        postgres_client(world, member);
+        break;
+    case TIMER_DURABLE:
+        postgres_durable(world, member);
+        break;
+    case TIMER_RECEIVER:
+        postgres_receive(world, member);
+        break;
+    case TIMER_CHECKPOINTER:
+        postgres_checkpointer(world, member);
+        break;
+    case TIMER_RESTART:
+        postgres_restarts(world, member);
+        break;
+    default:
+        on_daemon_timer(world, member, timer);
+        break;
+    }
+}
+
+static void on_occasion(struct world *world, struct occasion occasion) {
+    switch ((enum occasion_kind)occasion.kind) {
+    case OCCASION_MESSAGE:
+        deliver(world, &occasion);
+        break;
+    case OCCASION_ACKNOWLEDGE:
+        postgres_acknowledged(world, occasion.to, occasion.from, occasion.a, occasion.b);
+        break;
+    case OCCASION_RELOAD:
+        postgres_sender_reloads(world, occasion.from, occasion.to, occasion.a, occasion.b);
+        break;
+    case OCCASION_SENDER_ENDS:
+        postgres_sender_ends(world, occasion.to, occasion.from, occasion.a);
+        break;
+    case OCCASION_PROPOSAL:
+        log_land(world, occasion.a);
+        break;
+    case OCCASION_FAULT_ENDS:
+        fault_end(world, (enum fault_kind)occasion.a, occasion.from, occasion.to);
+        break;
+    }
+}
+
+/* The earliest of all timers: [member][timer], then the world's own. */
+static nsec earliest(const struct world *world, unsigned *ret_which) {
+    const nsec *timers = &world->timers[0][0];
+    unsigned count = world->members_count * TIMERS, which = 0;
+    nsec best = NSEC_NEVER;
+    for (unsigned i = 0; i < count; i++)
+        if (timers[i] < best) {
+            best = timers[i];
+            which = i;
+        }
+    for (unsigned i = 0; i < WORLD_TIMERS; i++)
+        if (world->world_timers[i] < best) {
+            best = world->world_timers[i];
+            which = WORLD_MEMBERS * TIMERS + i;
+        }
+    *ret_which = which;
+    return best;
+}
+
+/* One event, if there is one until `end`. */
+static bool world_step(struct world *world, nsec end) {
+    unsigned which;
+    nsec at = earliest(world, &which);
+    bool occasion = world->occasions_count > 0 && world->occasions[0].at <= at;
+    if (occasion)
+        at = world->occasions[0].at;
+    if (at > end) {
+        world->now = end;
+        return false;
+    }
+    if (at > world->now)
+        world->now = at;
+    world->events++;
+    if (occasion)
+        on_occasion(world, occasion_take(world));
+    else if (which < WORLD_MEMBERS * TIMERS)
+        on_timer(world, which / TIMERS, which % TIMERS);
+    else {
+        world->world_timers[which - WORLD_MEMBERS * TIMERS] = NSEC_NEVER;
+        if (which - WORLD_MEMBERS * TIMERS == WORLD_TIMER_ELECTION)
+            log_elect(world);
+        else
+            plan_next_fault(world);
+    }
+    check_step(world);
+    return true;
 }
 
 bool world_run(struct world *world, bool (*until)(const struct world *), nsec limit) {
     nsec end = world->now + limit;
+    nsec look = world->now;
     while (world->now < end) {
-        world_step(world);
+        look += msec(5);
+        while (world_step(world, look) && world->violation[0] == '\0')
+            continue;
         if (world->violation[0] != '\0')
             return false;
         if (until(world))
@@ -534,118 +401,41 @@ bool world_run(struct world *world, bool (*until)(const struct world *), nsec li
 
 void world_advance(struct world *world, nsec time) {
     nsec end = world->now + time;
-    while (world->now < end && world->violation[0] == '\0')
-        world_step(world);
+    while (world->violation[0] == '\0' && world_step(world, end))
+        continue;
 }
 
-/* ---- founding and faults ---- */
+/* ---- the beginning ---- */
 
-void world_start_daemon(struct world *world, unsigned member) {
-    struct modelled_member *self = &world->members[member];
-    self->up = true;
-    self->exited = false;
-    self->applied = 0;
-    self->operating = false;
-    memset(self->proposals, 0, sizeof self->proposals);
-    self->config.start_count = ++self->starts;
-    self->facts_at = world->now;
-    core_init(&self->core, &self->config, world->now);
-    give(world, member, &(struct event){.kind = EVENT_TICK});
-}
-
-void world_init(struct world *world, unsigned members, uint64_t seed, Durability durability) {
-    memset(world, 0, sizeof *world);
+void world_init(struct world *world, const struct plan *plan) {
+    bool trace = world->trace;
+    memset(world, 0, offsetof(struct world, actions));
+    world->trace = trace;
+    world->plan = *plan;
     world->now = NSEC_PER_SEC;
-    world->random = seed * 0x9E3779B97F4A7C15ull + 1;
-    world->members_count = members;
+    world->random = plan->seed * 0x9E3779B97F4A7C15ull + 0x1234567;
+    world->members_count = plan->members;
     world->leader = -1;
-    Command found = {.version = COMMAND_VERSION, .which_body = Command_found_tag};
-    found.body.found.cluster_id = 1;
-    found.body.found.settings = (Settings){.durability = durability, .lease_ms = 2000, .max_loss_bytes = 1000};
-    found.body.found.members_count = (pb_size_t)members;
-    for (unsigned i = 0; i < members; i++) {
+    for (unsigned i = 0; i < MESSAGES_MAX; i++)
+        world->free_messages[i] = (uint16_t)(MESSAGES_MAX - 1 - i);
+    world->free_messages_count = MESSAGES_MAX;
+    memset(world->timers, 0xff, sizeof world->timers);
+    memset(world->world_timers, 0xff, sizeof world->world_timers);
+    for (unsigned i = 0; i < world->members_count; i++) {
         struct modelled_member *self = &world->members[i];
         snprintf(self->config.name, sizeof self->config.name, "m%u", i + 1);
         self->config.raft_id = 100 + i;
         self->config.probe_timeout_ms = 1000;
+        self->drift_ppm = plan->drift_ppm[i];
+        self->clock_offset = draw(world, 1000) * NSEC_PER_SEC;
         self->postgres.data = DATA_EMPTY;
         self->postgres.server = SERVER_DOWN;
         self->postgres.source = -1;
         self->postgres.guard_deadline = NSEC_NEVER;
-        Member *member = &found.body.found.members[i];
-        member->id = i + 1;
-        snprintf(member->name, sizeof member->name, "m%u", i + 1);
-        member->raft_id = 100 + i;
-        member->priority = 100;
     }
-    log_append(world, &found);
-    for (unsigned i = 0; i < members; i++)
-        world_start_daemon(world, i);
-}
-
-void world_kill_postgres(struct world *world, unsigned member) {
-    stop_server(world, member);
-    world->members[member].facts_at = world->now;
-}
-
-void world_kill_daemon(struct world *world, unsigned member) {
-    world->members[member].up = false;
-    world->members[member].operating = false;
-    if (world->leader == (int)member) {
-        world->leader = -1;
-        world->leader_at = world->now + ELECTION;
-    }
-}
-
-void world_kill_host(struct world *world, unsigned member) {
-    world_kill_daemon(world, member);
-    stop_server(world, member);
-}
-
-void world_request_switchover(struct world *world, unsigned at, const char *to) {
-    struct event event = {.kind = EVENT_REQUEST};
-    event.request.kind = REQUEST_KIND_SWITCHOVER;
-    snprintf(event.request.to, sizeof event.request.to, "%s", to);
-    give(world, at, &event);
-}
-
-/* ---- what holds ---- */
-
-static const Topology *newest_topology(const struct world *world) {
-    const Topology *newest = NULL;
-    for (unsigned i = 0; i < world->members_count; i++) {
-        const struct modelled_member *member = &world->members[i];
-        if (member->up && (newest == NULL || member->core.topology.index > newest->index))
-            newest = &member->core.topology;
-    }
-    return newest;
-}
-
-int world_primary(const struct world *world) {
-    const Topology *topology = newest_topology(world);
-    if (topology == NULL || !topology->open || topology->sealed)
-        return -1;
-    unsigned index = topology->primary.member - 1;
-    const struct modelled_postgres *postgres = &world->members[index].postgres;
-    bool writes = postgres->server == SERVER_PRIMARY && !postgres->frozen &&
-                  postgres->wal[postgres->length - 1].timeline == topology->timeline_offset + topology->epoch;
-    return writes ? (int)index : -1;
-}
-
-bool world_is_redundant(const struct world *world) {
-    int primary = world_primary(world);
-    const Topology *topology = newest_topology(world);
-    if (primary < 0 || topology->rules_count != 1)
-        return false;
-    unsigned others = 0;
-    for (unsigned i = 0; i < world->members_count; i++) {
-        const struct modelled_member *member = &world->members[i];
-        if (!member->up || i == (unsigned)primary)
-            continue;
-        others++;
-        if (!receives(world, i) || member->postgres.source != primary ||
-            !rule_names_copy(&topology->rules[0], (Copy){.member = i + 1, .copy = member->postgres.copy}))
-            return false;
-    }
-    return topology->rules[0].standbys_count == others || topology->settings.durability == DURABILITY_ASYNC;
+    log_found(world);
+    for (unsigned i = 0; i < world->members_count; i++)
+        daemon_start(world, i);
+    world->world_timers[WORLD_TIMER_ELECTION] = world->now + msec(100);
+    plan_next_fault(world);
 }

@@ -16,9 +16,30 @@
 
 static struct world *world;
 
-static bool has_other_primary(const struct world *w) {
-    return world_primary(w) >= 0 && w->members[world_primary(w)].core.topology.epoch > 1;
+/* ---- what happens to a member ---- */
+
+static void kill_host(unsigned member) {
+    daemon_kill(world, member);
+    postgres_stop(world, member);
 }
+
+static void isolate(unsigned member, bool cut) {
+    for (unsigned i = 0; i < world->members_count; i++)
+        if (i != member)
+            world->cuts[member][i] = world->cuts[i][member] = cut;
+    log_disturbed(world);
+}
+
+static void request_switchover(unsigned at, const char *to) {
+    struct event event = {.kind = EVENT_REQUEST};
+    event.request.kind = REQUEST_KIND_SWITCHOVER;
+    snprintf(event.request.to, sizeof event.request.to, "%s", to);
+    give(world, at, &event);
+}
+
+/* ---- the flows ---- */
+
+static bool has_other_primary(const struct world *w) { return world_primary(w) >= 0 && w->topology.epoch > 1; }
 
 static void must(bool held, const char *what, uint64_t seed) {
     if (held && world->violation[0] == '\0')
@@ -37,8 +58,10 @@ static void must(bool held, const char *what, uint64_t seed) {
 }
 
 static void found(unsigned members, uint64_t seed) {
-    world_init(world, members, seed, DURABILITY_QUORUM);
+    struct plan plan;
+    plan_plain(&plan, members, seed, DURABILITY_QUORUM);
     world->trace = getenv("TRACE") != NULL;
+    world_init(world, &plan);
     must(world_run(world, world_is_redundant, msec(30000)), "the cluster is not founded", seed);
 }
 
@@ -56,7 +79,7 @@ static void test_postgres_killed(void **state) {
         world_advance(world, msec(seed * 37));
         int old = world_primary(world);
         nsec killed = world->now;
-        world_kill_postgres(world, (unsigned)old);
+        postgres_stop(world, (unsigned)old);
         must(world_run(world, has_other_primary, msec(5000)), "no new primary", seed);
         must(world->now - killed < msec(700), "the lease was waited for although PostgreSQL is known to be dead", seed);
         must(world_primary(world) != old, "the fallen primary was preferred", seed);
@@ -71,11 +94,11 @@ static void test_host_killed(void **state) {
         world_advance(world, msec(2000 + seed * 31));
         int old = world_primary(world);
         nsec killed = world->now;
-        world_kill_host(world, (unsigned)old);
+        kill_host((unsigned)old);
         must(world_run(world, has_other_primary, msec(6000)), "no new primary", seed);
         must(world->now - killed < msec(2600), "slower than lease + 0.6 s", seed);
         world_advance(world, msec(3000));
-        world_start_daemon(world, (unsigned)old);
+        daemon_start(world, (unsigned)old);
         must(world_run(world, world_is_redundant, msec(30000)), "the old primary did not rejoin", seed);
     }
 }
@@ -85,10 +108,10 @@ static void test_partitioned_primary(void **state) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         found(3, seed);
         int old = world_primary(world);
-        world->members[old].cut_off = true;
+        isolate((unsigned)old, true);
         must(world_run(world, has_other_primary, msec(6000)), "no new primary", seed);
         world_advance(world, msec(2000));
-        world->members[old].cut_off = false;
+        isolate((unsigned)old, false);
         must(world_run(world, world_is_redundant, msec(30000)), "the old primary did not rejoin", seed);
     }
 }
@@ -99,9 +122,9 @@ static void test_daemon_killed(void **state) {
         found(3, seed);
         int primary = world_primary(world);
         uint32_t epoch = world->members[primary].core.topology.epoch;
-        world_kill_daemon(world, (unsigned)primary);
+        daemon_kill(world, (unsigned)primary);
         world_advance(world, msec(300));
-        world_start_daemon(world, (unsigned)primary);
+        daemon_start(world, (unsigned)primary);
         world_advance(world, msec(5000));
         must(world_primary(world) == primary, "a restart of the daemon moved the primary", seed);
         must(world->members[primary].core.topology.epoch == epoch, "a restart of the daemon ended the epoch", seed);
@@ -113,7 +136,7 @@ static void test_frozen_postgres(void **state) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         found(3, seed);
         int old = world_primary(world);
-        world->members[old].postgres.frozen = true;
+        postgres_freeze(world, (unsigned)old, true);
         must(world_run(world, has_other_primary, msec(5000)), "no new primary", seed);
         must(world_run(world, world_is_redundant, msec(30000)), "the old primary did not rejoin", seed);
     }
@@ -126,7 +149,7 @@ static void test_switchover(void **state) {
         world_advance(world, msec(500));
         int old = world_primary(world);
         const char *to = old == 1 ? "m3" : "m2";
-        world_request_switchover(world, (unsigned)(seed % 3), to);
+        request_switchover((unsigned)(seed % 3), to);
         must(world_run(world, has_other_primary, msec(10000)), "no switchover", seed);
         must(strcmp(world->members[world_primary(world)].config.name, to) == 0, "not the member that was named", seed);
         must(world_run(world, world_is_redundant, msec(30000)), "not redundant after the switchover", seed);
@@ -138,10 +161,10 @@ static void test_everything_restarted(void **state) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         found(3, seed);
         for (unsigned i = 0; i < 3; i++)
-            world_kill_host(world, i);
+            kill_host(i);
         world_advance(world, msec(3000));
         for (unsigned i = 0; i < 3; i++)
-            world_start_daemon(world, i);
+            daemon_start(world, i);
         must(world_run(world, world_is_redundant, msec(40000)), "the cluster did not come back", seed);
     }
 }
@@ -152,13 +175,13 @@ static void test_standby_lost_and_back(void **state) {
         found(3, seed);
         int primary = world_primary(world);
         unsigned standby = (unsigned)(primary + 1) % 3, other = (unsigned)(primary + 2) % 3;
-        world_kill_host(world, standby);
+        kill_host(standby);
         world_advance(world, msec(8000));
-        world_kill_host(world, other);
+        kill_host(other);
         world_advance(world, msec(3000));
         must(world_primary(world) == primary || world->leader < 0, "a standby's death moved the primary", seed);
-        world_start_daemon(world, standby);
-        world_start_daemon(world, other);
+        daemon_start(world, standby);
+        daemon_start(world, other);
         must(world_run(world, world_is_redundant, msec(40000)), "the standbys did not come back", seed);
     }
 }
@@ -168,11 +191,11 @@ static void test_lost_data_directory(void **state) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         found(3, seed);
         unsigned standby = (unsigned)(world_primary(world) + 1) % 3;
-        world_kill_host(world, standby);
+        kill_host(standby);
         world->members[standby].postgres.data = DATA_EMPTY;
         world->members[standby].postgres.length = 0;
         world->members[standby].postgres.copy = 0;
-        world_start_daemon(world, standby);
+        daemon_start(world, standby);
         must(world_run(world, world_is_redundant, msec(40000)), "it was not cloned", seed);
         must(world->members[standby].postgres.copy >= 2, "a new data directory under an old number", seed);
     }
@@ -188,34 +211,35 @@ static void test_random_faults(void **state) {
             unsigned member = (unsigned)(dice >> 33) % 3, fault = (unsigned)(dice >> 40) % 5;
             switch (fault) {
             case 0:
-                world_kill_postgres(world, member);
+                postgres_stop(world, member);
                 break;
             case 1:
-                world_kill_host(world, member);
+                kill_host(member);
                 break;
             case 2:
-                world_kill_daemon(world, member);
+                daemon_kill(world, member);
                 break;
             case 3:
-                world->members[member].cut_off = true;
+                isolate(member, true);
                 break;
             case 4:
-                world->members[member].postgres.frozen = world->members[member].postgres.server == SERVER_PRIMARY;
+                if (world->members[member].postgres.server == SERVER_PRIMARY)
+                    postgres_freeze(world, member, true);
                 break;
             }
             world_advance(world, msec((dice >> 45) % 4000));
         }
         for (unsigned i = 0; i < 3; i++) {
-            world->members[i].cut_off = false;
+            isolate(i, false);
             if (!world->members[i].up)
-                world_start_daemon(world, i);
+                daemon_start(world, i);
         }
         must(world_run(world, world_is_redundant, msec(120000)), "it did not heal", seed);
     }
 }
 
 int main(void) {
-    world = malloc(sizeof *world);
+    world = calloc(1, sizeof *world);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_founding),
         cmocka_unit_test(test_postgres_killed),
