@@ -344,8 +344,9 @@ static void fill_upstream(const struct core *core, struct upstream *upstream) {
 
 static void fill_operation(const struct core *core, struct operation *operation) {
     const Topology *topology = &core->topology;
+    const Member *self = self_member(core); /* NULL: told to stop before the record is known */
     operation->epoch = topology->epoch;
-    operation->copy = self_member(core)->copy;
+    operation->copy = self != NULL ? self->copy : 0;
     operation->deadline_ms = operation_deadline_ms[operation->kind];
     fill_upstream(core, &operation->upstream);
     application_name(operation->application_name, core->config.name, core->facts.copy, topology->epoch);

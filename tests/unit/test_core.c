@@ -374,6 +374,17 @@ static void test_reconcile_primary(void **state) {
     }
 }
 
+/* ---- stop ---- */
+
+static void test_told_to_stop_before_the_record_is_known(void **state) {
+    (void)state;
+    static const struct core_config config = {.name = "m1", .raft_id = 101, .start_count = 2};
+    core_init(&core, &config, NSEC_PER_SEC);
+    core.facts_known = core.facts.guard = core.stopping = true;
+    core.facts.server = SERVER_PRIMARY;
+    assert_int_equal(next_operation(), OPERATE_STOP);
+}
+
 /* ---- candidate ---- */
 
 static void report(uint32_t member, uint32_t copy, uint32_t timeline, uint64_t lsn) {
@@ -462,6 +473,20 @@ static void failed_last(void) {
     core.topology.rules[0].epoch = 2;
 }
 
+static void async_and_nothing_known(void) {
+    core.topology.settings.durability = DURABILITY_ASYNC;
+    core.topology.rules[0].needed = core.topology.rules[0].standbys_count = 0;
+    core.coordinator.sealed_at = core.now - msec(5000);
+}
+static void async_unknown_loss(void) {
+    both_equal();
+    async_and_nothing_known();
+}
+static void async_old_primary_answers(void) {
+    old_primary_covers();
+    async_and_nothing_known();
+}
+
 static void test_choose(void **state) {
     (void)state;
     static const struct {
@@ -485,6 +510,8 @@ static void test_choose(void **state) {
         {"every recorded rule must be covered", joint_rule_uncovered, 0},
         {"WAL of a later epoch covers", later_timeline_covers, 2},
         {"one that failed comes last", failed_last, 2},
+        {"async: a loss that nobody can tell", async_unknown_loss, 0},
+        {"async: the old primary itself has it all", async_old_primary_answers, 1},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
         standing_epoch(2);
@@ -592,6 +619,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reconcile_standby),
         cmocka_unit_test(test_reconcile_primary),
+        cmocka_unit_test(test_told_to_stop_before_the_record_is_known),
         cmocka_unit_test(test_choose),
         cmocka_unit_test(test_voter),
         cmocka_unit_test(test_voter_gets_promise_back),
