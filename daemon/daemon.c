@@ -310,6 +310,8 @@ static status open_publish(struct daemon *daemon, struct error *error) {
         .user = config->publish.user,
         .options = config->publish.options,
         .libpq = config->publish.libpq,
+        .health = {config->publish.health.lag_warning_ms, config->publish.health.lag_critical_ms,
+                   config->publish.health.response_warning_ms, config->publish.health.response_critical_ms},
     };
     _Static_assert(PUBLISH_TEMPLATES_MAX >= CONFIG_TEMPLATE_MAX, "all that the file may name");
     for (unsigned i = 0; i < config->publish.templates.count; i++)

@@ -43,6 +43,8 @@ struct daemon {
     uint64_t next_serial;
     struct upkeep upkeep;
     nsec upkeep_at;
+    bool response_known; /* how long PostgreSQL took to answer last */
+    uint64_t response_ms;
     nsec started_at;
     nsec stopping_since;
     bool ending;

@@ -20,13 +20,21 @@ void face_fill(void *user, struct face *ret_face) {
     record_status(daemon->record, &record);
     nsec now = time_now();
     uint32_t lease_ms = core->topology.settings.lease_ms;
+    nsec fresh_until = core->synced && record.quorum_heard_at != 0 ? record.quorum_heard_at + msec(lease_ms) : 0;
+    bool leased = core->self != 0 && core->topology.primary.member == core->self && !core->topology.sealed &&
+                  core->lease.epoch == core->topology.epoch;
     *ret_face = (struct face){
         .topology = &core->topology,
         .history = &core->history,
         .self = core->self,
         .name = daemon->config->member,
         .version = TTORCH_VERSION,
-        .fresh = core->synced && record.quorum_heard_at != 0 && now < record.quorum_heard_at + msec(lease_ms),
+        .fresh = now < fresh_until,
+        .fresh_until = fresh_until,
+        .lease_until = leased ? core->lease.until : 0,
+        .response_known = daemon->response_known,
+        .response_ms = daemon->response_ms,
+        .why = core->leader ? core->coordinator.why : "",
         .leader = record.leader,
         .term = record.term,
         .waiting = record.waiting[0] != '\0' ? record.waiting

@@ -153,7 +153,12 @@ const struct record_callbacks daemon_record_callbacks = {
 /* ---- PostgreSQL ---- */
 
 static void on_facts(void *user, const struct facts *facts) {
-    struct inbox_item *item = inbox_add(&((struct daemon *)user)->inbox, EVENT_FACTS);
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_FACTS);
+    if (facts->server == SERVER_STANDBY || facts->server == SERVER_PRIMARY) {
+        daemon->response_known = true;
+        daemon->response_ms = msec_between(facts->seen_at, time_now());
+    }
     item->facts = *facts;
     item->event.facts = &item->facts;
 }

@@ -122,6 +122,18 @@ static json_t *member_status(const struct face *face, const Member *member) {
     return json;
 }
 
+static json_t *members_status(const struct face *face) {
+    json_t *members = json_array();
+    for (unsigned i = 0; i < face->topology->members_count; i++)
+        json_array_append_new(members, member_status(face, &face->topology->members[i]));
+    return members;
+}
+
+char *face_members_json(const struct face *face) {
+    return face_dump(json_pack("{s:o, s:b, s:o}", "cluster", face_text(face->topology->cluster_name), "fresh",
+                               face->fresh, "members", members_status(face)));
+}
+
 static json_t *publishing(const struct face *face) {
     json_t *list = json_array();
     for (unsigned i = 0; i < face->outputs_count; i++) {
@@ -137,9 +149,6 @@ static json_t *publishing(const struct face *face) {
 char *face_status_json(const struct face *face) {
     const Topology *topology = face->topology;
     const Member *primary = face_primary(face);
-    json_t *members = json_array();
-    for (unsigned i = 0; i < topology->members_count; i++)
-        json_array_append_new(members, member_status(face, &topology->members[i]));
     char cluster_id[17];
     snprintf(cluster_id, sizeof cluster_id, "%016" PRIx64, topology->cluster_id);
 
@@ -155,7 +164,7 @@ char *face_status_json(const struct face *face) {
                   (json_int_t)time_wall_ms(), "rules", rules(face), "degraded", degraded(face), "durability",
                   durability_name(topology->settings.durability), "lease_ms", (json_int_t)topology->settings.lease_ms,
                   "superuser", face->superuser, "switchover", switchover(face), "waiting", face_text(face->waiting),
-                  "members", members, "publishing", publishing(face));
+                  "members", members_status(face), "publishing", publishing(face));
     json_object_update(json, more);
     json_decref(more);
     return face_dump(json);

@@ -1,12 +1,31 @@
 #include "publish/http.h"
 
 #include <microhttpd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/panic.h"
+
+/* One text that goes out to many streams. */
+struct event {
+    unsigned users;
+    uint64_t number;
+    size_t length;
+    char text[];
+};
+
+struct stream {
+    struct event *event; /* under way */
+    size_t sent;         /* of it */
+    uint64_t number;     /* of the newest that was begun */
+    bool ping;           /* is due */
+    bool suspended;      /* has nothing to send */
+};
 
 /* READING -> ANSWERED            the handler answered at once
  * READING -> WAITING -> ANSWERED it answers later: the connection is suspended meanwhile */
@@ -21,9 +40,17 @@ struct http_private {
     bool gone;   /* libmicrohttpd has done with it */
     unsigned http_status;
     char *text;
-    const char *allow;
+    const char *type, *allow;
+    bool streams;
+    struct stream stream;
     LIST_ENTRY(http_private) link;
-    char body[HTTP_BODY_MAX + 1];
+};
+
+struct http_connection {
+    struct http_server *server;
+    int fd;
+    uint64_t busy_since; /* milliseconds of the loop: it came, or its last answer ended; 0 = may take its time */
+    LIST_ENTRY(http_connection) link;
 };
 
 struct http_server {
@@ -35,6 +62,11 @@ struct http_server {
     http_handler *handler;
     void *user;
     LIST_HEAD(, http_private) exchanges;
+    LIST_HEAD(, http_connection) connections;
+    uv_timer_t sweep; /* every second */
+    unsigned sweeps;
+    struct event *event; /* the newest; NULL before the first */
+    bool closing;
     unsigned handles_open;
     void (*closed)(void *user);
     void *closed_user;
@@ -53,22 +85,36 @@ static struct http_private *exchange_new(struct http_server *server, struct MHD_
     }
     /* The handler may outlive the connection, and with it libmicrohttpd's strings. */
     char *path_copy = stpcpy(names, method) + 1;
-    private->exchange = (struct http_exchange){.method = names,
-                                               .path = strcpy(path_copy, path),
-                                               .body = private->body,
-                                               .local = server->local,
-                                               .private = private};
+    private->exchange = (struct http_exchange){
+        .method = names, .path = strcpy(path_copy, path), .local = server->local, .private = private};
     private->server = server;
     private->connection = connection;
     LIST_INSERT_HEAD(&server->exchanges, private, link);
     return private;
 }
 
+static void event_leave(struct event *event) {
+    if (event != NULL && --event->users == 0)
+        free(event);
+}
+
+static struct event *event_new(const char *text, uint64_t number) {
+    size_t length = strlen(text);
+    struct event *event = malloc(sizeof *event + length + 1);
+    if (event == NULL)
+        return NULL;
+    *event = (struct event){.users = 1, .number = number, .length = length};
+    memcpy(event->text, text, length + 1);
+    return event;
+}
+
 static void exchange_free_if_done(struct http_private *private) {
     if (private->handed || !private->gone)
         return;
     free((char *)private->exchange.method);
+    free(private->exchange.body);
     free(private->text);
+    event_leave(private->stream.event);
     free(private);
 }
 
@@ -99,28 +145,194 @@ void http_answer(struct http_exchange *exchange, unsigned http_status, char *tex
     exchange_free_if_done(private);
 }
 
+void http_answer_text(struct http_exchange *exchange, unsigned http_status, const char *type, char *text) {
+    exchange->private->type = type;
+    http_answer(exchange, http_status, text, NULL);
+}
+
+void http_stream(struct http_exchange *exchange, char *text) {
+    struct http_private *private = exchange->private;
+    const struct event *newest = private->server->event;
+    private->streams = true;
+    private->stream.number = newest != NULL ? newest->number : 0;
+    private->stream.event = text != NULL ? event_new(text, private->stream.number) : NULL;
+    free(text);
+    http_answer(exchange, MHD_HTTP_OK, NULL, NULL);
+}
+
+const char *http_argument(const struct http_exchange *exchange, const char *name) {
+    const char *value = NULL;
+    struct MHD_Connection *connection = exchange->private->connection;
+    if (MHD_lookup_connection_value_n(connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, NULL) == MHD_NO)
+        return NULL;
+    return value != NULL ? value : "";
+}
+
 static char *sentence(const char *text) {
     char *copy = NULL;
     return asprintf(&copy, "{\"error\": \"%s\"}", text) < 0 ? NULL : copy;
 }
 
-static enum MHD_Result exchange_reply(struct http_private *private) {
+/* ---- streams ---- */
+
+#define PING ": still here\n\n"
+
+/* False if there is none to begin. */
+static bool stream_begin_next(struct http_private *private) {
+    struct stream *stream = &private->stream;
+    struct event *newest = private->server->event;
+    if (newest == NULL || newest->number <= stream->number)
+        return false;
+    newest->users++;
+    stream->event = newest;
+    stream->number = newest->number;
+    stream->sent = 0;
+    return true;
+}
+
+static ssize_t stream_event(struct stream *stream, char *buffer, size_t size) {
+    size_t left = stream->event->length - stream->sent, part = left < size ? left : size;
+    memcpy(buffer, stream->event->text + stream->sent, part);
+    stream->sent += part;
+    stream->ping = false;
+    if (stream->sent == stream->event->length) {
+        event_leave(stream->event);
+        stream->event = NULL;
+    }
+    return (ssize_t)part;
+}
+
+/* Called by libmicrohttpd whenever it could send. */
+static ssize_t on_stream(void *user, uint64_t position, char *buffer, size_t size) {
+    struct http_private *private = user;
+    struct stream *stream = &private->stream;
+    (void)position;
+    if (private->server->closing)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (stream->event != NULL || stream_begin_next(private))
+        return stream_event(stream, buffer, size);
+    if (stream->ping && size >= strlen(PING)) {
+        stream->ping = false;
+        memcpy(buffer, PING, strlen(PING));
+        return (ssize_t)strlen(PING);
+    }
+    stream->suspended = true;
+    MHD_suspend_connection(private->connection);
+    return 0;
+}
+
+static void stream_wake(struct http_private *private) {
+    if (!private->streams || !private->stream.suspended)
+        return;
+    private->stream.suspended = false;
+    MHD_resume_connection(private->connection);
+    private->server->resumed = true;
+}
+
+static void streams_wake(struct http_server *server, bool ping) {
+    struct http_private *private;
+    LIST_FOREACH(private, &server->exchanges, link) {
+        private->stream.ping |= ping;
+        stream_wake(private);
+    }
+    if (server->resumed)
+        uv_timer_start(&server->timer, on_timer, 0, 0);
+}
+
+void http_stream_send(struct http_server *server, const char *text) {
+    struct event *event = event_new(text, server->event != NULL ? server->event->number + 1 : 1);
+    if (event == NULL)
+        return;
+    event_leave(server->event);
+    server->event = event;
+    streams_wake(server, false);
+}
+
+static struct MHD_Response *stream_response(struct http_private *private) {
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_BODY_MAX, on_stream, private, NULL);
+    if (response != NULL)
+        MHD_add_response_header(response, "Content-Type", "text/event-stream");
+    return response;
+}
+
+/* ---- connections ---- */
+
+static struct http_connection *connection_of(struct MHD_Connection *connection) {
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* The rest is up to us, or it streams: silence alone ends it now. */
+static void connection_take_its_time(struct MHD_Connection *connection) {
+    struct http_connection *ours = connection_of(connection);
+    if (ours != NULL)
+        ours->busy_since = 0;
+}
+
+static void connection_hurry(struct MHD_Connection *connection) {
+    struct http_connection *ours = connection_of(connection);
+    if (ours != NULL)
+        ours->busy_since = uv_now(ours->server->timer.loop);
+}
+
+static void on_connection(void *user, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code) {
+    struct http_connection *ours = *context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED && (ours = calloc(1, sizeof *ours)) != NULL) {
+        *context = ours;
+        ours->server = user;
+        ours->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        ours->busy_since = uv_now(ours->server->timer.loop);
+        LIST_INSERT_HEAD(&ours->server->connections, ours, link);
+    } else if (code == MHD_CONNECTION_NOTIFY_CLOSED && ours != NULL) {
+        LIST_REMOVE(ours, link);
+        free(ours);
+    }
+}
+
+/* ---- answers ---- */
+
+static struct MHD_Response *text_response(struct http_private *private) {
     char *text = private->text != NULL ? private->text : strdup("{}");
     private->text = NULL;
     if (text == NULL)
-        return MHD_NO;
+        return NULL;
     struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
-    if (response == NULL) {
+    if (response == NULL)
         free(text);
+    else
+        MHD_add_response_header(response, "Content-Type", private->type != NULL ? private->type : "application/json");
+    return response;
+}
+
+static enum MHD_Result exchange_reply(struct http_private *private) {
+    struct MHD_Response *response = private->streams ? stream_response(private) : text_response(private);
+    if (response == NULL)
         return MHD_NO;
-    }
-    MHD_add_response_header(response, "Content-Type", "application/json");
+    if (private->streams)
+        connection_take_its_time(private->connection);
+    else
+        connection_hurry(private->connection);
     MHD_add_response_header(response, "Cache-Control", "no-store");
     if (private->allow != NULL)
         MHD_add_response_header(response, "Allow", private->allow);
     enum MHD_Result result = MHD_queue_response(private->connection, private->http_status, response);
     MHD_destroy_response(response);
     return result;
+}
+
+/* ---- what happens every second ---- */
+
+/* Who sends a byte now and then is never silent, and never done. */
+static void on_sweep(uv_timer_t *timer) {
+    struct http_server *server = timer->data;
+    struct http_connection *connection;
+    uint64_t now = uv_now(timer->loop);
+    LIST_FOREACH(connection, &server->connections, link)
+    if (connection->busy_since != 0 && now - connection->busy_since > HTTP_REQUEST_MAX_SECONDS * 1000u)
+        shutdown(connection->fd, SHUT_RDWR);
+    if (++server->sweeps % HTTP_PING_SECONDS == 0)
+        streams_wake(server, true);
 }
 
 /* ---- what libmicrohttpd calls: once with the headers, once for each piece of the body, once at its end, and once
@@ -139,6 +351,8 @@ static enum MHD_Result body_arrived(struct http_private *private, const char *by
     /* Only a body sent in chunks gets here: its length was not known. No answer can be queued now, so hang up. */
     if (*length > HTTP_BODY_MAX - exchange->body_length)
         return MHD_NO;
+    if (exchange->body == NULL && (exchange->body = calloc(1, HTTP_BODY_MAX + 1)) == NULL)
+        return MHD_NO;
     memcpy(exchange->body + exchange->body_length, bytes, *length);
     exchange->body_length += *length;
     *length = 0;
@@ -153,6 +367,7 @@ static enum MHD_Result request_complete(struct http_private *private) {
     if (private->state == EXCHANGE_ANSWERED)
         return exchange_reply(private);
     private->state = EXCHANGE_WAITING;
+    connection_take_its_time(private->connection);
     MHD_suspend_connection(private->connection);
     return MHD_YES;
 }
@@ -172,12 +387,13 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode reason) {
-    (void)context, (void)connection, (void)reason;
+    (void)context, (void)reason;
     struct http_private *private = *state;
     if (private == NULL)
         return;
     *state = NULL;
     LIST_REMOVE(private, link);
+    connection_hurry(connection);
     private->gone = true;
     exchange_free_if_done(private);
 }
@@ -203,12 +419,43 @@ static void on_readable(uv_poll_t *poll, int error, int events) {
     server_run(poll->data);
 }
 
+/* Descriptors that clients hold are missing elsewhere: so many may be there at most. */
+static unsigned connections_max(bool local) {
+    struct rlimit limit;
+    rlim_t wanted = HTTP_CONNECTIONS_MAX + HTTP_LOCAL_MAX + HTTP_DESCRIPTORS_KEPT;
+    if (local)
+        return HTTP_LOCAL_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return HTTP_LOCAL_MAX;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur >= wanted)
+        return HTTP_CONNECTIONS_MAX;
+    rlim_t kept = HTTP_LOCAL_MAX + HTTP_DESCRIPTORS_KEPT;
+    return limit.rlim_cur > kept + HTTP_LOCAL_MAX ? (unsigned)(limit.rlim_cur - kept) : HTTP_LOCAL_MAX;
+}
+
 static struct MHD_Daemon *daemon_start(struct http_server *server, int fd) {
+    unsigned most = connections_max(server->local);
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server,
                             MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
+                            MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                            server->local ? 0u : HTTP_ONE_ADDRESS_MAX, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                            server, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
                             MHD_OPTION_CONNECTION_TIMEOUT, HTTP_SILENCE_MAX_SECONDS, MHD_OPTION_END);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+    struct http_server *server = handle->data;
+    if (--server->handles_open > 0)
+        return;
+    event_leave(server->event);
+    if (server->closed != NULL)
+        server->closed(server->closed_user);
+    free(server);
 }
 
 status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool local, http_handler *handler,
@@ -218,30 +465,28 @@ status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool 
         close(fd);
         return error_set(error, "out of memory");
     }
-    *server = (struct http_server){.local = local, .handler = handler, .user = user, .handles_open = 2};
+    *server = (struct http_server){.local = local, .handler = handler, .user = user, .handles_open = 3};
     LIST_INIT(&server->exchanges);
+    LIST_INIT(&server->connections);
+    require(uv_timer_init(loop, &server->timer) == 0);
+    require(uv_timer_init(loop, &server->sweep) == 0);
+    server->timer.data = server->sweep.data = server;
     server->daemon = daemon_start(server, fd);
     if (server->daemon == NULL) {
         close(fd);
-        free(server);
+        server->handles_open = 2;
+        uv_close((uv_handle_t *)&server->timer, on_handle_closed);
+        uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
         return error_set(error, "could not start the HTTP server");
     }
     /* Neither can fail: the descriptor is an epoll of ours, which nobody else polls. */
     int epoll = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     require(uv_poll_init(loop, &server->poll, epoll) == 0);
-    require(uv_timer_init(loop, &server->timer) == 0);
-    server->poll.data = server->timer.data = server;
+    server->poll.data = server;
+    uv_timer_start(&server->sweep, on_sweep, 1000, 1000);
     require(uv_poll_start(&server->poll, UV_READABLE, on_readable) == 0);
     *ret_server = server;
     return OK;
-}
-
-static void on_handle_closed(uv_handle_t *handle) {
-    struct http_server *server = handle->data;
-    if (--server->handles_open > 0)
-        return;
-    server->closed(server->closed_user);
-    free(server);
 }
 
 void http_close(struct http_server *server, void (*closed)(void *user), void *user) {
@@ -251,8 +496,11 @@ void http_close(struct http_server *server, void (*closed)(void *user), void *us
     LIST_FOREACH(private, &server->exchanges, link)
     if (private->state == EXCHANGE_WAITING)
         exchange_answer(private, MHD_HTTP_SERVICE_UNAVAILABLE, sentence("ttorchd is stopping"), NULL);
+    server->closing = true;
+    streams_wake(server, false);
     MHD_run(server->daemon); /* sends them */
     uv_close((uv_handle_t *)&server->poll, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
     MHD_stop_daemon(server->daemon);
 }

@@ -9,8 +9,13 @@
 
 #define HTTP_BODY_MAX            4096  /* the largest request we know has some 100 bytes */
 #define HTTP_CONNECTION_BYTES    16384 /* read and write buffer of one connection; answers are kept apart */
-#define HTTP_CONNECTIONS_MAX     128   /* on each socket; more wait in the backlog */
+#define HTTP_CONNECTIONS_MAX     2048  /* over TCP, as many may watch; more wait in the backlog */
+#define HTTP_LOCAL_MAX           128   /* over the unix socket */
+#define HTTP_ONE_ADDRESS_MAX     1536  /* from one address, so that nobody takes all */
+#define HTTP_DESCRIPTORS_KEPT    512   /* of those the process may open: for the record, PostgreSQL and files */
 #define HTTP_SILENCE_MAX_SECONDS 5u
+#define HTTP_REQUEST_MAX_SECONDS 8u  /* from the first byte to the last of the answer, however busy somebody looks */
+#define HTTP_PING_SECONDS        10u /* into streams, so that those that have gone are noticed */
 
 struct http_server;
 
@@ -18,7 +23,7 @@ struct http_server;
 struct http_exchange {
     const char *method;
     const char *path;
-    char *body; /* of body_length bytes and a 0; writable */
+    char *body; /* of body_length bytes and a 0; writable; NULL if there is none */
     size_t body_length;
     bool local; /* came over the unix socket */
 
@@ -30,6 +35,15 @@ typedef void http_handler(void *user, struct http_exchange *exchange);
 
 /* Takes over `text` (malloc'ed JSON, NULL for none). `allow` is the Allow header of a 405, else NULL; a constant. */
 void http_answer(struct http_exchange *exchange, unsigned http_status, char *text, const char *allow);
+
+/* The same with a type other than JSON, a constant. */
+void http_answer_text(struct http_exchange *exchange, unsigned http_status, const char *type, char *text);
+/* Server-sent events: takes over `text`, the first of them; the others come by http_stream_send. */
+void http_stream(struct http_exchange *exchange, char *text);
+/* To all streams. Who has not yet read an earlier one gets only the newest. */
+void http_stream_send(struct http_server *server, const char *text);
+/* Of the query, NULL if it is not there; "" without a value. Only while the handler runs. */
+const char *http_argument(const struct http_exchange *exchange, const char *name);
 
 /* Takes over `fd`, a bound and listening socket, also on failure. */
 status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool local, http_handler *handler,

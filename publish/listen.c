@@ -9,7 +9,7 @@
 
 #include "publish/http.h"
 
-#define BACKLOG 128
+#define BACKLOG 1024 /* many watchers come back at once */
 
 /* ---- unix ---- */
 

@@ -72,6 +72,7 @@ static bool take_news(struct publish *publish, const struct face *face) {
         return false;
     }
     free(publish->news);
+    routes_free(&publish->routes);
     publish->news = news;
     return true;
 }
@@ -84,6 +85,16 @@ static void lags_changed(struct publish *publish) {
     }
     publish->lags_shown_at = uv_now(publish->loop);
     outputs_lags_changed(publish->outputs);
+}
+
+static void tell_watchers(struct publish *publish) {
+    watch_changed(publish->routes.watch);
+    char *event = routes_event(&publish->routes.face);
+    struct http_server *servers[] = {publish->local, publish->tcp};
+    for (unsigned i = 0; event != NULL && i < sizeof servers / sizeof *servers; i++)
+        if (servers[i] != NULL)
+            http_stream_send(servers[i], event);
+    free(event);
 }
 
 void publish_changed(struct publish *publish) {
@@ -103,6 +114,7 @@ void publish_changed(struct publish *publish) {
     }
     publish->lags_shown_at = publish->looked_at;
     outputs_changed(publish->outputs);
+    tell_watchers(publish);
 }
 
 bool publish_settled(const struct publish *publish) { return outputs_settled(publish->outputs); }
@@ -175,8 +187,15 @@ static void listen_tcp(struct publish *publish) {
     on_listen(&publish->listen.timer);
 }
 
+static void on_watch_over(void *user, struct http_exchange *exchange) {
+    routes_topology(&((struct publish *)user)->routes, exchange);
+}
+
 static status open_parts(struct publish *publish, struct error *error) {
     static const struct outputs_callbacks callbacks = {.face = on_face, .notice = on_notice};
+    if (watch_open(&publish->routes.watch, publish->loop, on_watch_over, publish, error) != OK)
+        return FAILED;
+    publish->parts_open++;
     if (open_local(publish, error) != OK)
         return error_prefix(error, "socket");
     publish->parts_open++;
@@ -206,6 +225,7 @@ status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct 
     publish->user = user;
     publish->routes.callbacks = &publish->callbacks;
     publish->routes.user = user;
+    publish->routes.config = &publish->config;
     snprintf(publish->socket_path, sizeof publish->socket_path, "%s", config->socket_path);
     publish->config.socket_path = publish->socket_path;
     start_timer(publish, &publish->timer);
@@ -235,6 +255,8 @@ void publish_close(struct publish *publish, void (*closed)(void *user), void *us
     publish->closed = closed;
     publish->closed_user = user;
     publish->routes.add_outputs = NULL; /* they go before the last answers are given */
+    if (publish->routes.watch != NULL)
+        watch_close(publish->routes.watch, on_part_closed, publish);
     if (publish->local != NULL) {
         unlink(publish->socket_path);
         http_close(publish->local, on_part_closed, publish);

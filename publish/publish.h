@@ -22,12 +22,17 @@ struct face_output {
 struct face {
     const Topology *topology;
     const History *history;
-    uint32_t self;       /* member id, 0 before founding */
-    const char *name;    /* our member name */
-    const char *version; /* of ttorchd */
-    bool fresh;          /* in touch with a quorum, within one lease */
-    const char *leader;  /* Raft leader's member name, "" if unknown */
+    uint32_t self;        /* member id, 0 before founding */
+    const char *name;     /* our member name */
+    const char *version;  /* of ttorchd */
+    bool fresh;           /* in touch with a quorum, within one lease */
+    nsec fresh_until;     /* unless it hears more */
+    nsec lease_until;     /* as the recorded primary: we may write until then; else 0 */
+    bool response_known;  /* our PostgreSQL has answered since this daemon started */
+    uint64_t response_ms; /* how long its newest answer took */
+    const char *leader;   /* Raft leader's member name, "" if unknown */
     uint64_t term;
+    const char *why;     /* what the coordinator waits for; "" unless that is us */
     const char *waiting; /* while founding or starting: for what; else "" */
     const char *superuser;
     nsec now;
@@ -80,6 +85,9 @@ struct publish_config {
     const char *database, *user; /* user: or "" */
     const char *options;         /* of libpq: "connect_timeout=3 sslmode=require" */
     unsigned libpq;              /* oldest major version among the clients */
+    struct publish_health {
+        unsigned lag_warning_ms, lag_critical_ms, response_warning_ms, response_critical_ms;
+    } health;
 };
 
 struct publish;
@@ -96,3 +104,6 @@ void publish_close(struct publish *publish, void (*closed)(void *user), void *us
 char *face_topology_json(const struct face *face); /* the published file, GET /v1/topology */
 char *face_status_json(const struct face *face);   /* GET /v1/status: everything `ttorch status` shows */
 char *face_history_json(const struct face *face);  /* GET /v1/history */
+char *face_members_json(const struct face *face);  /* GET /v1/members */
+char *face_why_json(const struct face *face);      /* GET /v1/why */
+char *face_health_json(const struct face *face, const struct publish_health *bounds); /* GET /v1/health */

@@ -72,7 +72,8 @@ void world_reset(struct world *w) {
     w->face.fresh = true;
     w->face.leader = "m3";
     w->face.term = 5;
-    w->face.waiting = "";
+    w->face.why = w->face.waiting = "";
+    w->face.fresh_until = w->face.lease_until = NSEC_NEVER;
     w->face.superuser = "postgres";
 }
 
@@ -121,7 +122,8 @@ const struct publish_config no_files = {.socket_path = "",
                                         .database = "app",
                                         .user = "",
                                         .options = "connect_timeout=3",
-                                        .libpq = 14};
+                                        .libpq = 14,
+                                        .health = {5000, 30000, 100, 500}};
 
 status world_open(struct world *w, struct error *error) {
     w->config.socket_path = w->socket_path;

@@ -304,7 +304,21 @@ static const struct {
     {false, "GET", "/v1/health", NULL, no_change, {0}, 200, "\"fresh\": true"},
     {false, "GET", "/v1/health", NULL, not_fresh, {0}, 503, "\"fresh\": false"},
     {false, "GET", "/nope", NULL, no_change, {0}, 404, "there is nothing at /nope, but at /v1/topology, "},
-    {false, "GET", "/", NULL, no_change, {0}, 404, "\"error\""},
+    {false, "GET", "/v1", NULL, no_change, {0}, 404, "\"error\""},
+    {true, "GET", "/v1/topology?index=69", NULL, no_change, {0}, 200, "\"member\": \"m1\""},
+    {true, "GET", "/v1/topology?index=70&wait=0", NULL, no_change, {0}, 200, "\"member\": \"m1\""},
+    {true, "GET", "/v1/topology?index=70&wait=20ms", NULL, no_change, {0}, 200, "\"member\": \"m1\""},
+    {true, "GET", "/v1/topology?index=70&fresh=true", NULL, not_fresh, {0}, 503, "\"fresh\": false"},
+    {true, "GET", "/v1/topology?index=x", NULL, no_change, {0}, 400, "index: expected"},
+    {true, "GET", "/v1/topology?index=-1", NULL, no_change, {0}, 400, "index: expected"},
+    {true, "GET", "/v1/topology?wait=1h", NULL, no_change, {0}, 400, "wait: expected"},
+    {true, "HEAD", "/v1/topology/stream", NULL, no_change, {0}, 200, ""},
+    {true, "GET", "/v1/members", NULL, no_change, {0}, 200, "\"upstream\": \"m1\""},
+    {true, "GET", "/v1/why", NULL, no_change, {0}, 200, "\"coordinator\": \"m3\""},
+    {true, "OPTIONS", "/v1/why", NULL, no_change, {0}, 200, ""},
+    {true, "OPTIONS", "/v1/switchover", NULL, no_change, {0}, 200, ""},
+    {true, "POST", "/primary", "{}", no_change, {0}, 403, "unix socket"},
+    {false, "POST", "/primary", "{}", no_change, {0}, 405, "/primary takes GET, not POST"},
     {false, "POST", "/v1/status", "{}", no_change, {0}, 405, "/v1/status takes GET, not POST"},
     {false, "GET", "/v1/switchover", NULL, no_change, {0}, 405, "/v1/switchover takes POST, not GET"},
     {false, "BREW", "/v1/status", NULL, no_change, {0}, 405, "not BREW"},
@@ -348,6 +362,7 @@ static void test_requests(void **state) {
     for (unsigned i = 0; i < sizeof requests / sizeof *requests; i++) {
         world_reset(w);
         requests[i].change(w);
+        changed(w);
         w->answer = requests[i].answer;
         w->request = (struct face_request){.to = "untouched"};
         struct client_job job = {
@@ -356,7 +371,7 @@ static void test_requests(void **state) {
         if (job.code != CURLE_OK || job.http_status != requests[i].http_status ||
             strstr(job.answer, requests[i].says) == NULL)
             fail_msg("%s %s: %d, %ld %s", job.method, job.path, (int)job.code, job.http_status, job.answer);
-        if (strcmp(job.method, "HEAD") == 0)
+        if (strcmp(job.method, "HEAD") == 0 || strcmp(job.method, "OPTIONS") == 0)
             assert_int_equal(job.length, 0);
         else
             json_decref(parsed(strdup(job.answer)));
