@@ -179,7 +179,7 @@ struct pgctl {
     char pgpass_path[PATH_MAX];
     char guard_socket[108];
     char log_path[PATH_MAX];
-    char fresh_directory[PATH_MAX]; /* <data_directory>.new: a clone that is not complete */
+    char fresh_directory[PATH_MAX]; /* <data_directory>.new: one that is not complete */
     char old_directory[PATH_MAX];   /* <data_directory>.old: what a clone took the place of */
 
     struct guard *guard;

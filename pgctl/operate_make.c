@@ -7,31 +7,60 @@
 #include "pgctl/file.h"
 #include "pgctl/internal.h"
 
-/* Ours from now on: labelled, and any start of it is as a standby. */
-static status take_over(struct pgctl *pgctl, struct error *error) {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/standby.signal", pgctl->config.data_directory);
-    if (file_touch(path, error) == FAILED)
-        return FAILED;
-    return label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->operate.operation.copy, LABEL_COMPLETE,
-                       error);
+enum { MAKE_CLEAN, MAKE_RUN };
+
+/* The directory that is there stays until a complete one takes its place; what did not finish is left beside it, where
+ * nothing ever starts it, and is removed by the next that is made. */
+static void make_clean(struct pgctl *pgctl) {
+    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
+    if (pgctl->remover != NULL)
+        child_cancel(pgctl->remover);
+    operate_spawn(pgctl, argv, NULL);
 }
 
-static void take_over_and_end(struct pgctl *pgctl) {
+static void make_cleaned(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, MAKE_RUN);
+}
+
+static void swap_in(struct pgctl *pgctl) {
     struct error error;
-    if (take_over(pgctl, &error) == OK)
-        operate_done(pgctl);
-    else
+    if (label_write(pgctl->label_path, pgctl->fresh_directory, pgctl->operate.operation.copy, LABEL_COMPLETE, &error) ==
+            FAILED ||
+        datadir_swap(pgctl->config.data_directory, pgctl->fresh_directory, &error) == FAILED) {
         operate_failed(pgctl, &error);
+        return;
+    }
+    if (rename(pgctl->fresh_directory, pgctl->old_directory) != 0 && errno != ENOENT)
+        pgctl_notice(pgctl, "%s: %s", pgctl->old_directory, strerror(errno));
+    pgctl_remove_leftovers(pgctl);
+    operate_done(pgctl);
 }
 
-/* ---- INITDB ---- */
+/* Any start of it is as a standby. */
+static status make_standby(const char *data_directory, struct error *error) {
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/standby.signal", data_directory);
+    return file_touch(path, error);
+}
+
+/* ---- INITDB: CLEAN -> RUN, then the swap ---- */
 
 static void initdb(struct pgctl *pgctl) {
+    if (operate_need_down(pgctl) == FAILED)
+        return;
+    observer_look_at_data(pgctl);
+    if (pgctl->data.state != DATA_EMPTY)
+        operate_refuse(pgctl, "the data directory is not empty");
+    else
+        make_clean(pgctl);
+}
+
+static void initdb_run(struct pgctl *pgctl) {
     char program[PATH_MAX];
     const char *const argv[] = {pgctl_program(pgctl, "initdb", program),
                                 "--pgdata",
-                                pgctl->config.data_directory,
+                                pgctl->fresh_directory,
                                 "--username",
                                 pgctl->config.superuser,
                                 "--auth-local=peer",
@@ -40,30 +69,29 @@ static void initdb(struct pgctl *pgctl) {
                                 "--encoding=UTF8",
                                 "--locale=C.UTF-8",
                                 NULL};
-    if (operate_need_down(pgctl) == FAILED)
-        return;
-    observer_look_at_data(pgctl);
-    if (pgctl->data.state != DATA_EMPTY)
-        operate_refuse(pgctl, "the data directory is not empty");
-    else
-        operate_spawn(pgctl, argv, NULL);
+    operate_spawn(pgctl, argv, NULL);
 }
 
 static void initdb_ended(struct pgctl *pgctl, const struct child_result *result) {
     struct error error;
     (void)result;
-    if (settings_hba_default(&pgctl->config, &error) == FAILED)
+    if (settings_hba_default(pgctl->fresh_directory, &error) == FAILED ||
+        make_standby(pgctl->fresh_directory, &error) == FAILED)
         operate_failed(pgctl, &error);
     else
-        take_over_and_end(pgctl);
+        swap_in(pgctl);
 }
 
-static const struct step initdb_steps[] = {{.name = "run", .enter = initdb, .ended = initdb_ended}};
-const struct machine machine_initdb = {initdb_steps, 0, 300000};
+static const struct step initdb_steps[] = {
+    [MAKE_CLEAN] = {.name = "clean", .enter = initdb, .ended = make_cleaned},
+    [MAKE_RUN] = {.name = "run", .enter = initdb_run, .ended = initdb_ended},
+};
+const struct machine machine_initdb = {initdb_steps, MAKE_CLEAN, 300000};
 
 /* ---- ADOPT ---- */
 
 static void adopt(struct pgctl *pgctl) {
+    struct error error;
     if (operate_need_down(pgctl) == FAILED)
         return;
     observer_look_at_data(pgctl);
@@ -73,37 +101,29 @@ static void adopt(struct pgctl *pgctl) {
         operate_refuse(pgctl, "%s", pgctl->data.refused);
     else if (pgctl->data.state != DATA_COMPLETE)
         operate_refuse(pgctl, "the data directory is %s", data_state_name(pgctl->data.state));
+    else if (make_standby(pgctl->config.data_directory, &error) == FAILED ||
+             label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->operate.operation.copy, LABEL_COMPLETE,
+                         &error) == FAILED)
+        operate_failed(pgctl, &error);
     else
-        take_over_and_end(pgctl);
+        operate_done(pgctl);
 }
 
 static const struct step adopt_steps[] = {{.name = "check", .enter = adopt}};
 const struct machine machine_adopt = {adopt_steps, 0, 60000};
 
-/* ---- CLONE: CLEAN -> BACKUP, then the swap ----
- * The directory that is there stays until a complete one takes its place; what a clone that did not finish leaves at
- * <data_directory>.new is removed by the next. */
+/* ---- CLONE: CLEAN -> RUN, then the swap ---- */
 
-enum { CLONE_CLEAN, CLONE_BACKUP };
-
-static void clone_clean(struct pgctl *pgctl) {
+static void clone_begin(struct pgctl *pgctl) {
     struct error error;
-    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
     if (operate_need_down(pgctl) == FAILED)
         return;
-    if (pgctl->remover != NULL)
-        child_cancel(pgctl->remover);
     if (pgctl->data.state == DATA_REFUSED)
         operate_refuse(pgctl, "%s", pgctl->data.refused);
     else if (settings_pgpass(&pgctl->config, pgctl->pgpass_path, &error) == FAILED)
         operate_failed(pgctl, &error);
     else
-        operate_spawn(pgctl, argv, NULL);
-}
-
-static void clone_cleaned(struct pgctl *pgctl, const struct child_result *result) {
-    (void)result;
-    operate_enter(pgctl, CLONE_BACKUP);
+        make_clean(pgctl);
 }
 
 /* "  31245/7823423 kB (0%), 0/1 tablespace" */
@@ -133,23 +153,13 @@ static void clone_backup(struct pgctl *pgctl) {
     operate_spawn(pgctl, argv, clone_progress);
 }
 
-static void clone_swap(struct pgctl *pgctl, const struct child_result *result) {
-    struct error error;
+static void clone_ended(struct pgctl *pgctl, const struct child_result *result) {
     (void)result;
-    if (label_write(pgctl->label_path, pgctl->fresh_directory, pgctl->operate.operation.copy, LABEL_COMPLETE, &error) ==
-            FAILED ||
-        datadir_swap(pgctl->config.data_directory, pgctl->fresh_directory, &error) == FAILED) {
-        operate_failed(pgctl, &error);
-        return;
-    }
-    if (rename(pgctl->fresh_directory, pgctl->old_directory) != 0 && errno != ENOENT)
-        pgctl_notice(pgctl, "%s: %s", pgctl->old_directory, strerror(errno));
-    pgctl_remove_leftovers(pgctl);
-    operate_done(pgctl);
+    swap_in(pgctl);
 }
 
 static const struct step clone_steps[] = {
-    [CLONE_CLEAN] = {.name = "clean", .enter = clone_clean, .ended = clone_cleaned},
-    [CLONE_BACKUP] = {.name = "pg_basebackup", .enter = clone_backup, .ended = clone_swap},
+    [MAKE_CLEAN] = {.name = "clean", .enter = clone_begin, .ended = make_cleaned},
+    [MAKE_RUN] = {.name = "pg_basebackup", .enter = clone_backup, .ended = clone_ended},
 };
-const struct machine machine_clone = {clone_steps, CLONE_CLEAN, 24 * 3600 * 1000};
+const struct machine machine_clone = {clone_steps, MAKE_CLEAN, 24 * 3600 * 1000};

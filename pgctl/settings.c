@@ -416,10 +416,10 @@ status settings_hba(const struct pgctl_config *config, const struct upkeep *upke
     return OK;
 }
 
-status settings_hba_default(const struct pgctl_config *config, struct error *error) {
+status settings_hba_default(const char *data_directory, struct error *error) {
     char path[PATH_MAX];
     bool changed = false;
-    snprintf(path, sizeof path, "%s/pg_hba.conf", config->data_directory);
+    snprintf(path, sizeof path, "%s/pg_hba.conf", data_directory);
     char *before = read_or_empty(path);
     const char *const parts[3] = {before, "\n# Clients of our own networks, with a password.\n",
                                   "host all all samenet scram-sha-256\n"};

@@ -53,7 +53,7 @@ status settings_clean_auto(const char *data_directory, struct error *error) must
 status settings_hba(const struct pgctl_config *config, const struct upkeep *upkeep, bool *ret_changed,
                     struct error *error) must_check;
 /* After initdb: clients of the same networks may come with a password. */
-status settings_hba_default(const struct pgctl_config *config, struct error *error) must_check;
+status settings_hba_default(const char *data_directory, struct error *error) must_check;
 /* From the password file. */
 status settings_pgpass(const struct pgctl_config *config, const char *path, struct error *error) must_check;
 /* First line of the password file; wipe it after use. */

@@ -415,6 +415,33 @@ static void run_part(void **state) {
 #function, run_part, NULL, NULL, &(struct part) { function } \
     }
 
+static void ignore_tick(uv_timer_t *timer) { (void)timer; }
+
+static bool is_being_made(const struct host *host) {
+    char made[128], fresh[128];
+    snprintf(made, sizeof made, "%s/base", host->data);
+    snprintf(fresh, sizeof fresh, "%s.new/base", host->data);
+    return file_exists(made) || file_exists(fresh) || host->results_count > 0;
+}
+
+/* The daemon dies while initdb runs: what that leaves is never taken for a data directory. */
+static void half_made_is_not_made(void) {
+    uv_timer_t tick;
+    struct operation initdb = {.kind = OPERATE_INITDB, .serial = 3000, .copy = 1};
+    host_open(&a);
+    a.results_count = 0;
+    pgctl_operate(a.pgctl, &initdb);
+    uv_timer_init(&loop, &tick);
+    uv_timer_start(&tick, ignore_tick, 1, 1); /* a file's appearance is no event */
+    until(is_being_made, &a, "does not begin");
+    uv_close((uv_handle_t *)&tick, NULL);
+    assert_int_equal(a.results_count, 0);
+    host_close(&a, true);
+    host_open(&a);
+    assert_int_equal(a.facts.data, DATA_EMPTY);
+    host_close(&a, false);
+}
+
 static void made_and_started_as_a_standby(void) {
     host_open(&a);
     assert_int_equal(a.facts.server, SERVER_DOWN);
@@ -858,6 +885,7 @@ int main(void) {
         cmocka_unit_test(settings_that_override_ours_leave_auto_conf),
         cmocka_unit_test(trailing_placeholders_go),
         cmocka_unit_test(strangers_are_refused),
+        LIFE(half_made_is_not_made),
         LIFE(made_and_started_as_a_standby),
         LIFE(promoted_through_placeholders),
         LIFE(cloned_and_following),
