@@ -43,6 +43,7 @@ struct host {
     char notices[4096];
     char progress[256];
     bool closed;
+    bool told; /* facts, since the last result */
     bool kill_when_down;
     uint32_t first_primary_timeline; /* told since it was set to 0 */
 };
@@ -60,6 +61,7 @@ static void took_facts(void *user, const struct facts *facts) {
     struct host *host = user;
     struct operation end = {.kind = OPERATE_KILL, .serial = 2001};
     host->facts = *facts;
+    host->told = true;
     if (facts->server == SERVER_PRIMARY && host->first_primary_timeline == 0)
         host->first_primary_timeline = facts->position.timeline;
     if (host->kill_when_down && facts->server == SERVER_DOWN) {
@@ -71,6 +73,7 @@ static void took_facts(void *user, const struct facts *facts) {
 static void took_result(void *user, const struct operation_result *result) {
     struct host *host = user;
     host->results[host->results_count++] = *result;
+    host->told = false;
 }
 
 static void took_progress(void *user, uint64_t serial, const char *text) {
@@ -160,8 +163,9 @@ static void upkeep_of(struct host *host, const struct host *peer) {
 }
 
 static bool has_result(const struct host *host) { return host->results_count > 0; }
+static bool is_told(const struct host *host) { return host->told; }
 
-/* Runs an operation to its end; prints how long it took. */
+/* Runs an operation to its end and until facts tell what it did; prints how long it took. */
 static struct operation_result run(struct host *host, struct operation operation) {
     nsec begun = time_now();
     operation.serial = ++host->serial;
@@ -172,6 +176,7 @@ static struct operation_result run(struct host *host, struct operation operation
     print_message("# %s: %s %.1f ms%s%s\n", host->name, operation_kind_name(operation.kind),
                   (double)(time_now() - begun) / 1e6, host->results[0].error.text[0] != '\0' ? ": " : "",
                   host->results[0].error.text);
+    until(is_told, host, "tells nothing after it");
     assert_int_equal(host->results[0].serial, operation.serial);
     assert_int_equal(host->results[0].kind, operation.kind);
     return host->results[0];
