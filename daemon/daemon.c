@@ -310,6 +310,8 @@ static status open_publish(struct daemon *daemon, struct error *error) {
         .user = config->publish.user,
         .options = config->publish.options,
         .libpq = config->publish.libpq,
+        .hook = config->publish.hook,
+        .hook_timeout_ms = config->publish.hook_timeout_ms,
         .health = {config->publish.health.lag_warning_ms, config->publish.health.lag_critical_ms,
                    config->publish.health.response_warning_ms, config->publish.health.response_critical_ms},
     };

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include "publish/face.h"
+#include "publish/hook.h"
 #include "publish/http.h"
 #include "publish/outputs.h"
 #include "publish/routes.h"
+#include "publish/template.h"
 #include "publish/writer.h"
 
 /* Lags change all the time: when nothing else has, the file is written only that often. */
@@ -27,6 +29,8 @@ struct publish {
     struct http_server *local, *tcp;
     char socket_path[PATH_MAX_LENGTH + 1];
     struct outputs *outputs;
+    struct hook *hook; /* NULL if none is wanted */
+    char *told;        /* to the hook last: the topology without lags and index; NULL before that */
 
     uv_timer_t timer;                  /* runs while something may have changed that was not looked at */
     char *news;                        /* the topology without lags, as published last; NULL before that */
@@ -72,7 +76,6 @@ static bool take_news(struct publish *publish, const struct face *face) {
         return false;
     }
     free(publish->news);
-    routes_free(&publish->routes);
     publish->news = news;
     return true;
 }
@@ -85,6 +88,28 @@ static void lags_changed(struct publish *publish) {
     }
     publish->lags_shown_at = uv_now(publish->loop);
     outputs_lags_changed(publish->outputs);
+}
+
+/* Whether something is different for clients: entries of the record that change nothing here are no news. */
+static bool take_told(struct publish *publish, const struct face *face) {
+    json_t *topology = face_topology(face, false);
+    json_object_del(topology, "index");
+    char *told = face_dump(topology);
+    if (told == NULL || (publish->told != NULL && strcmp(told, publish->told) == 0)) {
+        free(told);
+        return false;
+    }
+    free(publish->told);
+    publish->told = told;
+    return true;
+}
+
+/* Nothing before we know the present: a daemon that starts has no news for anybody. */
+static void tell_hook(struct publish *publish, const struct face *face) {
+    if (publish->hook == NULL || (publish->told == NULL && !face->fresh) || !take_told(publish, face))
+        return;
+    struct form form = {.face = face, .config = &publish->config};
+    hook_tell(publish->hook, face->topology->index, face_topology_json(face), template_environment(&form));
 }
 
 static void tell_watchers(struct publish *publish) {
@@ -115,15 +140,20 @@ void publish_changed(struct publish *publish) {
     publish->lags_shown_at = publish->looked_at;
     outputs_changed(publish->outputs);
     tell_watchers(publish);
+    tell_hook(publish, &publish->routes.face);
 }
 
-bool publish_settled(const struct publish *publish) { return outputs_settled(publish->outputs); }
+bool publish_settled(const struct publish *publish) {
+    return outputs_settled(publish->outputs) && (publish->hook == NULL || hook_settled(publish->hook));
+}
 
 /* ---- how it does ---- */
 
 static void add_outputs(void *user, struct face *face) {
     struct publish *publish = user;
     unsigned count = outputs_rows(publish->outputs, publish->rows);
+    if (publish->hook != NULL)
+        publish->rows[count++] = hook_row(publish->hook);
     if (publish->listen.where[0] != '\0')
         publish->rows[count++] = (struct face_output){.name = "http.listen",
                                                       .where = publish->listen.where,
@@ -191,6 +221,16 @@ static void on_watch_over(void *user, struct http_exchange *exchange) {
     routes_topology(&((struct publish *)user)->routes, exchange);
 }
 
+static status open_hook(struct publish *publish, struct error *error) {
+    struct hook_config config = {.program = publish->config.hook, .timeout_ms = publish->config.hook_timeout_ms};
+    if (config.program[0] == '\0')
+        return OK;
+    if (hook_open(&publish->hook, publish->loop, &config, on_notice, publish, error) != OK)
+        return FAILED;
+    publish->parts_open++;
+    return OK;
+}
+
 static status open_parts(struct publish *publish, struct error *error) {
     static const struct outputs_callbacks callbacks = {.face = on_face, .notice = on_notice};
     if (watch_open(&publish->routes.watch, publish->loop, on_watch_over, publish, error) != OK)
@@ -202,6 +242,8 @@ static status open_parts(struct publish *publish, struct error *error) {
     if (outputs_open(&publish->outputs, publish->loop, &publish->config, &callbacks, publish, error) != OK)
         return FAILED;
     publish->parts_open++;
+    if (open_hook(publish, error) != OK)
+        return FAILED;
     publish->routes.add_outputs = add_outputs;
     publish->routes.publish = publish;
     listen_tcp(publish);
@@ -244,6 +286,8 @@ static void part_closed(struct publish *publish) {
     if (publish->closed != NULL)
         publish->closed(publish->closed_user);
     free(publish->news);
+    free(publish->told);
+    routes_free(&publish->routes);
     free(publish);
 }
 
@@ -265,6 +309,8 @@ void publish_close(struct publish *publish, void (*closed)(void *user), void *us
         http_close(publish->tcp, on_part_closed, publish);
     if (publish->outputs != NULL)
         outputs_close(publish->outputs, on_part_closed, publish);
+    if (publish->hook != NULL)
+        hook_close(publish->hook, on_part_closed, publish);
     uv_close((uv_handle_t *)&publish->timer, on_timer_closed);
     uv_close((uv_handle_t *)&publish->listen.timer, on_timer_closed);
 }

@@ -84,7 +84,9 @@ struct publish_config {
     const char *file_owner;      /* "user", "user:group" or "" */
     const char *database, *user; /* user: or "" */
     const char *options;         /* of libpq: "connect_timeout=3 sslmode=require" */
-    unsigned libpq;              /* oldest major version among the clients */
+    const char *hook;            /* program, or "" */
+    unsigned hook_timeout_ms;
+    unsigned libpq; /* oldest major version among the clients */
     struct publish_health {
         unsigned lag_warning_ms, lag_critical_ms, response_warning_ms, response_critical_ms;
     } health;
@@ -96,7 +98,7 @@ status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct 
                     const struct publish_callbacks *callbacks, void *user, struct error *error) must_check;
 /* Something may have changed: what it shows differently is published. Does not block. */
 void publish_changed(struct publish *publish);
-/* Nothing waits to be written. */
+/* Nothing waits to be written or told. */
 bool publish_settled(const struct publish *publish);
 void publish_close(struct publish *publish, void (*closed)(void *user), void *user);
 

@@ -122,6 +122,8 @@ const struct publish_config no_files = {.socket_path = "",
                                         .database = "app",
                                         .user = "",
                                         .options = "connect_timeout=3",
+                                        .hook = "",
+                                        .hook_timeout_ms = 10000,
                                         .libpq = 14,
                                         .health = {5000, 30000, 100, 500}};
 

@@ -433,6 +433,122 @@ static void test_occupied_port(void **state) {
     assert_int_equal(job.http_status, 200);
 }
 
+/* ---- the hook ---- */
+
+/* Appends "PRIMARY, index of stdin's JSON" to the file "made", after `more` has run. */
+static void write_hook(struct world *w, const char *more) {
+    char script[1200];
+    snprintf(script, sizeof script,
+             "#!/bin/sh\n%s\n"
+             "echo \"$TTORCH_PRIMARY $TTORCH_PRIMARY_HOST:$TTORCH_PRIMARY_PORT $(sed -n 's/.*\"index\": //p')\" >>%s\n",
+             more, paths.made);
+    write_file(paths.template, script);
+    assert_int_equal(chmod(paths.template, 0755), 0);
+    w->config.hook = paths.template;
+    w->config.templates_count = 0;
+}
+
+static void test_hook_once_per_change(void **state) {
+    struct world *w = *state;
+    write_hook(w, "");
+    open_again(w);
+    w->face.fresh = false; /* as when a daemon starts: no news */
+    changed(w);
+    assert_string_equal(contents(paths.made), "");
+    w->face.fresh = true;
+    changed(w);
+    w->topology.index = 71; /* changes nothing for clients */
+    changed(w);
+    changed(w);
+    assert_string_equal(contents(paths.made), "m1 10.0.0.1:5431 70,\n");
+    m2_primary(w);
+    changed(w);
+    assert_string_equal(contents(paths.made), "m1 10.0.0.1:5431 70,\nm2 10.0.0.2:5432 75,\n");
+    assert_string_equal(trouble_of(w, "publish.hook"), "");
+    assert_int_equal(w->notices, 2); /* how each run ended */
+}
+
+/* While the first run waits for the file "go", more happens; only the newest of it is told, after that. */
+static void test_hook_newest_and_never_two(void **state) {
+    struct world *w = *state;
+    char more[600], go[128], busy[128];
+    path_in(w, "go", go);
+    path_in(w, "busy", busy);
+    snprintf(more, sizeof more, "mkdir %s || exit 9\nwhile [ ! -e %s ]; do sleep 0.02; done\nrmdir %s", busy, go, busy);
+    write_hook(w, more);
+    open_again(w);
+    publish_changed(w->publish);
+    while (access(busy, F_OK) != 0)
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+    for (unsigned i = 0; i < 5; i++) {
+        w->topology.index++;
+        w->topology.epoch++;
+        publish_changed(w->publish);
+        uv_run(&w->loop, UV_RUN_NOWAIT);
+    }
+    assert_string_equal(contents(paths.made), "");
+    write_file(go, "");
+    settle(w);
+    assert_string_equal(contents(paths.made), "m1 10.0.0.1:5431 70,\nm1 10.0.0.1:5431 75,\n");
+    unlink(go);
+}
+
+static void test_hook_fails_and_is_tried_again(void **state) {
+    struct world *w = *state;
+    char more[600], good[128];
+    path_in(w, "good", good);
+    snprintf(more, sizeof more, "[ -e %s ] || { echo 'no such luck' >&2; exit 3; }", good);
+    write_hook(w, more);
+    open_again(w);
+    publish_changed(w->publish);
+    while (w->notices == 0)
+        uv_run(&w->loop, UV_RUN_ONCE);
+    assert_non_null(strstr(trouble_of(w, "publish.hook"), "made.in: exit status 3: no such luck"));
+    write_file(good, "");
+    settle(w);
+    assert_string_equal(contents(paths.made), "m1 10.0.0.1:5431 70,\n");
+    assert_string_equal(trouble_of(w, "publish.hook"), "");
+    unlink(good);
+}
+
+static void test_hook_that_hangs(void **state) {
+    struct world *w = *state;
+    w->config.hook_timeout_ms = 200;
+    write_hook(w, "sleep 1000 & echo $! >&2; wait");
+    open_again(w);
+    publish_changed(w->publish);
+    while (w->notices == 0)
+        uv_run(&w->loop, UV_RUN_ONCE);
+    const char *trouble = trouble_of(w, "publish.hook");
+    assert_non_null(strstr(trouble, "killed, as it took more than 200 ms: "));
+    pid_t child = atoi(strrchr(trouble, ' '));
+    assert_true(child > 1);
+    char line[64] = "";
+    while (kill(child, 0) == 0 &&
+           strstr(line, "State:\tZ") == NULL) { /* its child is dead, too; perhaps not yet reaped */
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/status", child);
+        FILE *file = fopen(path, "r");
+        while (file != NULL && fgets(line, sizeof line, file) != NULL && strncmp(line, "State:", 6) != 0)
+            ;
+        if (file != NULL)
+            fclose(file);
+    }
+    world_close(w); /* also while the next run is under way */
+}
+
+static void test_hook_that_is_none(void **state) {
+    struct world *w = *state;
+    w->config.templates_count = 0;
+    w->config.hook = "/nonexistent/hook";
+    open_again(w);
+    publish_changed(w->publish);
+    while (contents(paths.pgbouncer)[0] == '\0') /* the rest goes on */
+        uv_run(&w->loop, UV_RUN_ONCE);
+    assert_string_equal(trouble_of(w, "publish.hook"), "hook /nonexistent/hook: no such file or directory");
+    world_close(w);
+}
+
 #define TEST(function)      cmocka_unit_test_setup_teardown(function, setup, teardown)
 #define FILE_TEST(function) cmocka_unit_test_setup_teardown(function, setup_files, teardown_files)
 
@@ -452,6 +568,11 @@ int main(void) {
         FILE_TEST(test_one_file_fails),
         FILE_TEST(test_owner_must_exist),
         FILE_TEST(test_occupied_port),
+        FILE_TEST(test_hook_once_per_change),
+        FILE_TEST(test_hook_newest_and_never_two),
+        FILE_TEST(test_hook_fails_and_is_tried_again),
+        FILE_TEST(test_hook_that_hangs),
+        FILE_TEST(test_hook_that_is_none),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     curl_global_cleanup();
