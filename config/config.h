@@ -72,6 +72,7 @@ struct config {
         uint16_t port; /* from the members list, kept here for convenience */
         char superuser[64];
         uint64_t slot_keep_bytes;
+        uint64_t diverged_keep_bytes;
         struct config_parameters all, primary, standby;
         unsigned hba_count;
         char hba[CONFIG_LIST_MAX][256];

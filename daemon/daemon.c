@@ -228,6 +228,7 @@ static status pgctl_arguments(const struct config *config, struct pgctl_argument
         .hba_lines = to->hba,
         .hba_lines_count = config->postgresql.hba_count,
         .slot_keep_bytes = config->postgresql.slot_keep_bytes,
+        .diverged_keep_bytes = config->postgresql.diverged_keep_bytes,
         .probe_interval_ms = config->probe_interval_ms,
     };
     return OK;

@@ -33,6 +33,16 @@ const char *lsn_text(uint64_t lsn, char *buffer) {
     return buffer;
 }
 
+const char *size_text(uint64_t bytes, char *buffer) {
+    static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+    unsigned unit = 0;
+    double amount = (double)bytes;
+    for (; amount >= 1000 && unit < 4; unit++)
+        amount /= 1024;
+    snprintf(buffer, SIZE_TEXT_MAX, amount < 9.95 && unit > 0 ? "%.1f %s" : "%.0f %s", amount, units[unit]);
+    return buffer;
+}
+
 /* ---- names ---- */
 
 void application_name(char *buffer, const char *member, uint32_t copy, uint32_t epoch) {
@@ -100,18 +110,23 @@ bool rule_names_copy(const Rule *rule, Copy copy) {
     return false;
 }
 
-bool lineage_contains(const Topology *topology, uint32_t epoch, Position position) {
+uint64_t lineage_end(const Topology *topology, uint32_t epoch, uint32_t timeline) {
     const Epoch *at = topology_epoch(topology, epoch);
-    uint64_t limit = UINT64_MAX; /* on at's timeline, the lineage goes up to here */
+    uint64_t end = UINT64_MAX; /* on at's timeline */
     while (at != NULL) {
-        if (position.timeline == at->timeline)
-            return position.lsn <= limit;
-        limit = at->base.lsn;
-        if (position.timeline == at->base.timeline)
-            return position.lsn <= limit;
+        if (timeline == at->timeline)
+            return end;
+        end = at->base.lsn;
+        if (timeline == at->base.timeline)
+            return end;
         at = topology_epoch_of_timeline(topology, at->base.timeline);
     }
-    return false;
+    return 0;
+}
+
+bool lineage_contains(const Topology *topology, uint32_t epoch, Position position) {
+    uint64_t end = lineage_end(topology, epoch, position.timeline);
+    return end != 0 && position.lsn <= end;
 }
 
 bool position_is_prefix(const Topology *topology, Position position, Position base) {

@@ -18,6 +18,9 @@ int position_compare(Position a, Position b); /* <0, 0, >0 */
 /* "2/1A000028" as PostgreSQL writes an LSN, into a buffer of at least LSN_TEXT_MAX bytes; returns it. */
 #define LSN_TEXT_MAX 20
 const char *lsn_text(uint64_t lsn, char *buffer);
+/* "1.2 kB", into a buffer of at least SIZE_TEXT_MAX bytes; returns it. */
+#define SIZE_TEXT_MAX 24
+const char *size_text(uint64_t bytes, char *buffer);
 
 /* ---- names ---- */
 #define APPLICATION_NAME_MAX 64
@@ -40,6 +43,8 @@ bool rule_names_copy(const Rule *rule, Copy copy);
  * timeline, or on an ancestor at or before the point where the lineage left it. False also when the record no longer
  * knows. */
 bool lineage_contains(const Topology *topology, uint32_t epoch, Position position);
+/* Up to where `timeline` belongs to that history: UINT64_MAX for the epoch's own, 0 = it does not, as far as known. */
+uint64_t lineage_end(const Topology *topology, uint32_t epoch, uint32_t timeline);
 /* True if everything up to `position` is also in the history that ends at `base`. */
 bool position_is_prefix(const Topology *topology, Position position, Position base);
 

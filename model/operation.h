@@ -8,7 +8,8 @@ enum operation_kind {
     OPERATE_NONE,
     OPERATE_INITDB,  /* make a new, empty instance: label it `copy`; leaves a standby.signal */
     OPERATE_ADOPT,   /* label the data directory found here `copy`; checks that nothing runs in it; as a standby */
-    OPERATE_CLONE,   /* pg_basebackup from `upstream` into a fresh directory, then swap it in; label it `copy` */
+    OPERATE_CLONE,   /* pg_basebackup from `upstream` into a fresh directory, then swap it in; label it `copy`; keep the
+                      * diverged WAL of the one it replaces */
     OPERATE_REWIND,  /* server down: keep the diverged WAL, then pg_rewind from `upstream`; same copy */
     OPERATE_START,   /* as a standby of nobody, whatever settings say: standby.signal and settings are written first */
     OPERATE_STOP,    /* fast; senders of standbys not streaming are terminated first */
@@ -41,7 +42,8 @@ struct operation {
     uint32_t copy;             /* INITDB, ADOPT, CLONE */
     struct upstream upstream;  /* CLONE, REWIND, FOLLOW */
     char application_name[64]; /* FOLLOW: `<member>_<copy>_<epoch>` */
-    Position base;             /* PROMOTE: refuse unless the position is exactly this */
+    Position base;             /* PROMOTE: refuse unless the position is exactly this. CLONE: where the WAL of the
+                                * directory to be replaced left the primary's history; lsn 0 = it did not */
     uint32_t timeline;         /* PROMOTE: the timeline that the new primary must get */
     struct rule_setting rule;  /* PROMOTE, RULE */
     uint32_t deadline_ms;
@@ -60,6 +62,11 @@ struct operation_result {
     enum operation_outcome outcome;
     Position position; /* CUT */
     uint64_t lsn;      /* RULE, PROMOTE */
+    struct diverged_wal {
+        uint64_t bytes;   /* 0 = none was kept */
+        uint32_t commits; /* in it; those of ttorch's own probe do not count */
+        char path[160];   /* directory that holds it, with a list in transactions.txt */
+    } diverged;           /* REWIND, CLONE */
     struct error error;
 };
 

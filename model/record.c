@@ -214,10 +214,19 @@ static enum applied apply_end_intent(Topology *topology, History *history, uint6
     return APPLIED;
 }
 
+static enum applied apply_note(const Topology *topology, History *history, uint64_t index, const Command *command,
+                               struct error *why) {
+    if (topology_member(topology, command->body.note.member) == NULL)
+        return void_because(why, "no such member is recorded");
+    remember(history, index, command, HISTORY_NOTE, topology->epoch, command->body.note.member);
+    return APPLIED;
+}
+
 /* Commands about members are decided on the member's own counters, the rest on the epoch. */
 static bool decided_on_epoch(const Command *command) {
     return command->which_body != Command_found_tag && command->which_body != Command_started_tag &&
-           command->which_body != Command_new_copy_tag && command->which_body != Command_end_intent_tag;
+           command->which_body != Command_new_copy_tag && command->which_body != Command_end_intent_tag &&
+           command->which_body != Command_note_tag;
 }
 
 enum applied record_apply(Topology *topology, History *history, uint64_t index, const Command *command,
@@ -250,6 +259,8 @@ enum applied record_apply(Topology *topology, History *history, uint64_t index, 
         return apply_set_intent(topology, history, index, command, why);
     case Command_end_intent_tag:
         return apply_end_intent(topology, history, index, command, why);
+    case Command_note_tag:
+        return apply_note(topology, history, index, command, why);
     default:
         return void_because(why, "a command that this version does not know");
     }

@@ -144,6 +144,8 @@ static void absorb_applied(struct core *core, struct actions *actions, const str
     if (command->which_body == Command_set_intent_tag && core->proposing[PROPOSER_MEMBER] &&
         command->body.set_intent.intent.to == core->asked_to)
         decide_answer(core, actions, &applied, why.text);
+    if (command->which_body == Command_note_tag && strcmp(command->reason, core->note) == 0)
+        core->note[0] = '\0';
     if (core->topology.sealed && !sealed_before)
         core->coordinator.sealed_at = core->now;
     if (applied == APPLIED && command->reason[0] != '\0')

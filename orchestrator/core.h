@@ -112,12 +112,14 @@ struct core {
     nsec down_since;
     nsec hung_since;
     nsec followed_at;
-    nsec streaming_lost_at;       /* attached, yet not streaming since then; 0 = streaming */
-    uint32_t attached_epoch;      /* FOLLOW done in this epoch */
-    bool must_rewind;             /* the position was seen to have left the lineage of `rewind_epoch` */
-    bool must_clone;              /* and rewinding does not help */
-    uint32_t granted_copy;        /* number recorded for the data directory that we are about to make */
-    uint32_t first_durable_epoch; /* the first durable write of this epoch ended at `first_durable_lsn` */
+    nsec streaming_lost_at;           /* attached, yet not streaming since then; 0 = streaming */
+    uint32_t attached_epoch;          /* FOLLOW done in this epoch */
+    bool must_rewind;                 /* the position was seen to have left the lineage of `rewind_epoch` */
+    bool must_clone;                  /* and rewinding does not help */
+    Position left_lineage_at;         /* with must_rewind: where; lsn 0 = the record does not know */
+    char note[REASON_MAX_LENGTH + 1]; /* for the history; until it is recorded */
+    uint32_t granted_copy;            /* number recorded for the data directory that we are about to make */
+    uint32_t first_durable_epoch;     /* the first durable write of this epoch ended at `first_durable_lsn` */
     uint64_t first_durable_lsn;
     uint32_t durable_epoch;     /* a durable write of this epoch reached its rule's standbys */
     uint32_t forced_generation; /* the rule that every sender uses since `forced_lsn` */

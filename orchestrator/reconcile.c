@@ -234,6 +234,8 @@ static struct wish wish_as_follower(struct core *core) {
     if (!topology->open && !opening_needs_us(core))
         return nothing(); /* our rewind might destroy the last copy of something acknowledged */
     core->must_rewind = true;
+    uint32_t timeline = core->cut.position.timeline;
+    core->left_lineage_at = (Position){timeline, lineage_end(topology, topology->epoch, timeline)};
     return wish(OPERATE_STOP, "its WAL left the primary's history: it must be rewound");
 }
 
@@ -354,6 +356,8 @@ static void fill_operation(const struct core *core, struct operation *operation)
         operation->epoch = topology->epoch - 1; /* pledge nothing about the epoch that stands */
     if (operation->kind == OPERATE_PROMOTE || operation->kind == OPERATE_RULE)
         rule_setting(topology, rule_newest(topology), &operation->rule);
+    if (operation->kind == OPERATE_CLONE && core->must_rewind)
+        operation->base = core->left_lineage_at;
     if (operation->kind == OPERATE_PROMOTE) {
         operation->base = topology_epoch(topology, topology->epoch)->base;
         operation->timeline = epoch_timeline(core);
@@ -402,6 +406,16 @@ static void propose_handover(struct core *core, struct actions *actions) {
     snprintf(command->reason, sizeof command->reason, "%s hands over: its daemon was told to stop", core->config.name);
 }
 
+static void propose_note(struct core *core, struct actions *actions) {
+    if (core->note[0] == '\0')
+        return;
+    Command *command = propose(core, actions, PROPOSER_MEMBER, Command_note_tag);
+    if (command == NULL)
+        return;
+    command->body.note.member = core->self;
+    memcpy(command->reason, core->note, sizeof command->reason);
+}
+
 /* A standby that is not going to be promoted has nothing to be killed for. */
 static void lift_deadline(struct core *core, struct actions *actions) {
     bool may_promote = is_primary(core) && !core->topology.sealed && core->relinquished_epoch != core->topology.epoch;
@@ -438,6 +452,7 @@ void reconcile_step(struct core *core, struct actions *actions) {
         judge_durability(core);
         lift_deadline(core, actions);
         propose_handover(core, actions);
+        propose_note(core, actions);
     }
     if (core->job.running) {
         if (must_break_off(core))
@@ -456,6 +471,18 @@ void reconcile_step(struct core *core, struct actions *actions) {
 }
 
 /* ---- results ---- */
+
+/* What a rewind or clone did away with is worth a line in the history. */
+static void note_diverged(struct core *core, const struct operation_result *result) {
+    const struct diverged_wal *diverged = &result->diverged;
+    char size[SIZE_TEXT_MAX], text[2 * sizeof core->note];
+    if (diverged->bytes == 0)
+        return;
+    snprintf(text, sizeof text, "%s was %s: %u commit%s (%s of WAL) that no primary has, kept in %s", core->config.name,
+             result->kind == OPERATE_REWIND ? "rewound" : "cloned", diverged->commits,
+             diverged->commits == 1 ? "" : "s", size_text(diverged->bytes, size), diverged->path);
+    snprintf(core->note, sizeof core->note, "%.*s", REASON_MAX_LENGTH, text);
+}
 
 static void succeeded(struct core *core, const struct operation_result *result) {
     const struct operation *operation = &core->job.operation;
@@ -531,6 +558,7 @@ void reconcile_result(struct core *core, struct actions *actions, const struct o
         return;
     }
     succeeded(core, result);
+    note_diverged(core, result);
     say(actions, false, "%s done in %llu ms", operation_kind_name(job->operation.kind),
         (unsigned long long)msec_between(job->began_at, core->now));
     if (job->failed_kind == job->operation.kind || job->operation.kind == OPERATE_FOLLOW) {

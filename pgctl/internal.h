@@ -3,6 +3,7 @@
  *   pgctl.c         opening, closing, the guard's news
  *   operate.c       runs one operation: steps, their questions, children, deadline
  *   operate_*.c     the operations themselves, each a table of steps
+ *   diverged.c      keeping and listing WAL that a rewind or clone does away with
  *   observer.c      facts, and the durable write of a primary
  *   upkeep.c        slots, login, pg_hba
  *   settings.c datadir.c version.c file.c    files
@@ -12,6 +13,7 @@
 
 #include "pgctl/child.h"
 #include "pgctl/datadir.h"
+#include "pgctl/diverged.h"
 #include "pgctl/guard.h"
 #include "pgctl/pgctl.h"
 #include "pgctl/session.h"
@@ -27,6 +29,7 @@ struct step {
     void (*failed)(struct pgctl *pgctl, const struct error *error); /* of a question; NULL: that ends the operation */
     void (*ended)(struct pgctl *pgctl, const struct child_result *result);
     void (*guard)(struct pgctl *pgctl); /* the guard says something new */
+    bool may_fail;                      /* `ended` is called however its child ends */
 };
 
 struct machine {
@@ -65,8 +68,8 @@ struct operate {
     int senders[WAITED_SENDERS_MAX];
     unsigned senders_count;
     bool senders_known;
-    bool restarted;        /* PROMOTE: once, to forget a void timeline */
-    uint64_t diverged_lsn; /* REWIND */
+    bool restarted;    /* PROMOTE: once, to forget a void timeline */
+    Position diverged; /* REWIND: where the histories part */
 };
 
 void operate_enter(struct pgctl *pgctl, int state);
@@ -191,6 +194,7 @@ struct pgctl {
     struct facts facts;
 
     struct operate operate;
+    struct diverged diverged;
     struct observer observer;
     struct upkeeper upkeeper;
 

@@ -240,7 +240,7 @@ static void child_ended(void *user, const struct child_result *result) {
     if (result->cancelled)
         return; /* its operation has ended before */
     pgctl->operate.child = NULL;
-    if (child_succeeded(result, &error) == FAILED)
+    if (child_succeeded(result, &error) == FAILED && !current(pgctl)->may_fail)
         operate_failed(pgctl, &error);
     else
         current(pgctl)->ended(pgctl, result);

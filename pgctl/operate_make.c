@@ -7,7 +7,7 @@
 #include "pgctl/file.h"
 #include "pgctl/internal.h"
 
-enum { MAKE_CLEAN, MAKE_RUN };
+enum { MAKE_CLEAN, MAKE_RUN, CLONE_KEEP, CLONE_PRUNE, CLONE_LIST };
 
 /* The directory that is there stays until a complete one takes its place; what did not finish is left beside it, where
  * nothing ever starts it, and is removed by the next that is made. */
@@ -34,6 +34,7 @@ static void swap_in(struct pgctl *pgctl) {
     if (rename(pgctl->fresh_directory, pgctl->old_directory) != 0 && errno != ENOENT)
         pgctl_notice(pgctl, "%s: %s", pgctl->old_directory, strerror(errno));
     pgctl_remove_leftovers(pgctl);
+    diverged_tell(pgctl);
     operate_done(pgctl);
 }
 
@@ -112,7 +113,7 @@ static void adopt(struct pgctl *pgctl) {
 static const struct step adopt_steps[] = {{.name = "check", .enter = adopt}};
 const struct machine machine_adopt = {adopt_steps, 0, 60000};
 
-/* ---- CLONE: CLEAN -> RUN, then the swap ---- */
+/* ---- CLONE: CLEAN (-> KEEP -> PRUNE -> LIST) -> RUN, then the swap ---- */
 
 static void clone_begin(struct pgctl *pgctl) {
     struct error error;
@@ -124,6 +125,47 @@ static void clone_begin(struct pgctl *pgctl) {
         operate_failed(pgctl, &error);
     else
         make_clean(pgctl);
+}
+
+static void clone_cleaned(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, CLONE_KEEP);
+}
+
+/* The rewind before it has kept it, unless it did not get that far. */
+static void clone_keep(struct pgctl *pgctl) {
+    Position from = pgctl->operate.operation.base;
+    if (from.lsn == 0 || pgctl->diverged.told.bytes != 0 || pgctl->data.state != DATA_COMPLETE)
+        operate_enter(pgctl, MAKE_RUN);
+    else
+        diverged_copy(pgctl, from);
+}
+
+/* A full disk must not keep the member from becoming a standby again. */
+static void clone_kept(struct pgctl *pgctl, const struct child_result *result) {
+    struct error error;
+    if (child_succeeded(result, &error) == OK) {
+        operate_enter(pgctl, CLONE_PRUNE);
+        return;
+    }
+    pgctl_notice(pgctl, "the diverged WAL could not be kept before the clone: %s", error.text);
+    diverged_forget(pgctl);
+    operate_enter(pgctl, MAKE_RUN);
+}
+
+static void clone_prune(struct pgctl *pgctl) {
+    if (!diverged_prune(pgctl))
+        operate_enter(pgctl, CLONE_LIST);
+}
+
+static void clone_list(struct pgctl *pgctl) {
+    if (!diverged_list(pgctl, "clone"))
+        operate_enter(pgctl, MAKE_RUN);
+}
+
+static void clone_list_next(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, CLONE_LIST);
 }
 
 /* "  31245/7823423 kB (0%), 0/1 tablespace" */
@@ -159,7 +201,10 @@ static void clone_ended(struct pgctl *pgctl, const struct child_result *result) 
 }
 
 static const struct step clone_steps[] = {
-    [MAKE_CLEAN] = {.name = "clean", .enter = clone_begin, .ended = make_cleaned},
+    [MAKE_CLEAN] = {.name = "clean", .enter = clone_begin, .ended = clone_cleaned},
+    [CLONE_KEEP] = {.name = "keep the diverged WAL", .enter = clone_keep, .ended = clone_kept, .may_fail = true},
+    [CLONE_PRUNE] = {.name = "prune", .enter = clone_prune, .ended = clone_list_next, .may_fail = true},
+    [CLONE_LIST] = {.name = "list", .enter = clone_list, .ended = clone_list_next, .may_fail = true},
     [MAKE_RUN] = {.name = "pg_basebackup", .enter = clone_backup, .ended = clone_ended},
 };
 const struct machine machine_clone = {clone_steps, MAKE_CLEAN, 24 * 3600 * 1000};

@@ -1,24 +1,18 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> RUN -> START -> STOP
+ * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> PRUNE -> LIST -> RUN -> START -> STOP
  *
  * What pg_rewind leaves is not consistent before it has replayed WAL that the source wrote meanwhile. So it is started
  * once as a standby of the source, under a name that no rule counts, until it answers; only then is it complete, and
  * can be started alone. */
-#include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pgctl/file.h"
 #include "pgctl/internal.h"
-
-#define KEPT_SEGMENTS_MAX 64 /* 1 GB of 16 MB segments */
 
 enum {
     REWIND_CHECK,
@@ -26,6 +20,8 @@ enum {
     REWIND_SOURCE,
     REWIND_COMPARE,
     REWIND_KEEP,
+    REWIND_PRUNE,
+    REWIND_LIST,
     REWIND_RUN,
     REWIND_START,
     REWIND_STOP
@@ -41,7 +37,7 @@ static void rewind_check(struct pgctl *pgctl) {
     if (operate_need_down(pgctl) == FAILED)
         return;
     observer_look_at_data(pgctl);
-    pgctl->operate.diverged_lsn = 0;
+    pgctl->operate.diverged = (Position){0};
     if (pgctl->data.state != DATA_COMPLETE || pgctl->data.copy == 0)
         operate_refuse(pgctl, "the data directory is %s",
                        pgctl->data.copy == 0 ? "not labelled as ours" : data_state_name(pgctl->data.state));
@@ -136,9 +132,9 @@ static void pg_rewind(struct pgctl *pgctl, const char *option, void (*line)(void
 static void divergence_seen(void *user, const char *line) {
     struct pgctl *pgctl = user;
     const char *at = strstr(line, "diverged at WAL location ");
-    unsigned high, low;
-    if (at != NULL && sscanf(at, "diverged at WAL location %X/%X", &high, &low) == 2)
-        pgctl->operate.diverged_lsn = (uint64_t)high << 32 | low;
+    unsigned high, low, timeline;
+    if (at != NULL && sscanf(at, "diverged at WAL location %X/%X on timeline %u", &high, &low, &timeline) == 3)
+        pgctl->operate.diverged = (Position){.timeline = timeline, .lsn = (uint64_t)high << 32 | low};
 }
 
 static void rewind_compare(struct pgctl *pgctl) { pg_rewind(pgctl, "--dry-run", divergence_seen); }
@@ -146,7 +142,7 @@ static void rewind_compare(struct pgctl *pgctl) { pg_rewind(pgctl, "--dry-run", 
 static void rewind_compared(struct pgctl *pgctl, const struct child_result *result) {
     if (strstr(result->output, "no rewind required") != NULL)
         operate_done(pgctl);
-    else if (pgctl->operate.diverged_lsn == 0)
+    else if (pgctl->operate.diverged.lsn == 0)
         operate_fail(pgctl, "pg_rewind did not say where the histories part");
     else
         operate_enter(pgctl, REWIND_KEEP);
@@ -154,82 +150,31 @@ static void rewind_compared(struct pgctl *pgctl, const struct child_result *resu
 
 /* ---- keeping the diverged WAL ---- */
 
-struct segments {
-    char *paths[KEPT_SEGMENTS_MAX];
-    unsigned count;
-};
-
-static void segments_add(struct segments *segments, const char *wal, const char *name) {
-    char path[PATH_MAX + NAME_MAX + 2];
-    snprintf(path, sizeof path, "%s/%s", wal, name);
-    if (segments->count < KEPT_SEGMENTS_MAX && (segments->paths[segments->count] = strdup(path)) != NULL)
-        segments->count++;
-}
-
-/* Segments of any timeline from the one that holds `lsn`, and all history files. */
-static bool is_kept(const char *wal, const char *name, uint64_t lsn) {
-    unsigned timeline, high, low;
-    struct stat at;
-    char path[PATH_MAX + NAME_MAX + 2];
-    if (strstr(name, ".history") != NULL)
-        return true;
-    if (strlen(name) != 24 || sscanf(name, "%8X%8X%8X", &timeline, &high, &low) != 3)
-        return false;
-    snprintf(path, sizeof path, "%s/%s", wal, name);
-    if (stat(path, &at) != 0 || at.st_size == 0)
-        return false;
-    uint64_t end = ((uint64_t)high << 32) + ((uint64_t)low + 1) * (uint64_t)at.st_size;
-    return end > lsn;
-}
-
-static void segments_find(struct segments *segments, const char *data_directory, uint64_t lsn) {
-    char wal[PATH_MAX];
-    const struct dirent *entry;
-    snprintf(wal, sizeof wal, "%s/pg_wal", data_directory);
-    DIR *directory = opendir(wal);
-    while (directory != NULL && (entry = readdir(directory)) != NULL)
-        if (is_kept(wal, entry->d_name, lsn))
-            segments_add(segments, wal, entry->d_name);
-    if (directory != NULL)
-        closedir(directory);
-}
-
-static status make_directory(const char *path, struct error *error) {
-    return mkdir(path, 0700) == 0 || errno == EEXIST ? OK : error_set(error, "%s: %s", path, strerror(errno));
-}
-
-static status kept_directory(const struct pgctl *pgctl, char *path, struct error *error) {
-    snprintf(path, PATH_MAX, "%s/diverged", pgctl->config.state_directory);
-    if (make_directory(path, error) == FAILED)
-        return FAILED;
-    size_t length = strlen(path);
-    snprintf(path + length, PATH_MAX - length, "/%lld-%" PRIX64, (long long)time(NULL), pgctl->operate.diverged_lsn);
-    return make_directory(path, error);
-}
-
 static void rewind_keep(struct pgctl *pgctl) {
-    struct segments segments = {.count = 0};
-    char directory[PATH_MAX];
-    struct error error;
-    const char *argv[KEPT_SEGMENTS_MAX + 8] = {"/bin/cp", "--reflink=auto", "--target-directory", directory, "--"};
-    if (kept_directory(pgctl, directory, &error) == FAILED) {
-        operate_failed(pgctl, &error);
-        return;
-    }
-    segments_find(&segments, pgctl->config.data_directory, pgctl->operate.diverged_lsn);
-    for (unsigned i = 0; i < segments.count; i++)
-        argv[5 + i] = segments.paths[i];
-    if (segments.count > 0)
-        operate_spawn(pgctl, argv, NULL);
+    if (diverged_is_kept(pgctl, pgctl->operate.diverged))
+        operate_enter(pgctl, REWIND_RUN); /* by an attempt that failed later */
     else
-        operate_enter(pgctl, REWIND_RUN);
-    for (unsigned i = 0; i < segments.count; i++)
-        free(segments.paths[i]);
+        diverged_copy(pgctl, pgctl->operate.diverged);
 }
 
 static void rewind_kept(struct pgctl *pgctl, const struct child_result *result) {
     (void)result;
-    operate_enter(pgctl, REWIND_RUN);
+    operate_enter(pgctl, REWIND_PRUNE);
+}
+
+static void rewind_prune(struct pgctl *pgctl) {
+    if (!diverged_prune(pgctl))
+        operate_enter(pgctl, REWIND_LIST);
+}
+
+static void rewind_list(struct pgctl *pgctl) {
+    if (!diverged_list(pgctl, "rewind"))
+        operate_enter(pgctl, REWIND_RUN);
+}
+
+static void rewind_list_next(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, REWIND_LIST);
 }
 
 /* ---- the rewind ---- */
@@ -285,8 +230,10 @@ static void rewind_stopped(struct pgctl *pgctl) {
     if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_COMPLETE, &error) ==
         FAILED)
         operate_failed(pgctl, &error);
-    else
+    else {
+        diverged_tell(pgctl);
         operate_done(pgctl);
+    }
 }
 
 static const struct step steps[] = {
@@ -295,8 +242,14 @@ static const struct step steps[] = {
     [REWIND_SOURCE] = {.name = "source", .enter = rewind_source, .ended = rewind_source_seen},
     [REWIND_COMPARE] = {.name = "compare", .enter = rewind_compare, .ended = rewind_compared},
     [REWIND_KEEP] = {.name = "keep the diverged WAL", .enter = rewind_keep, .ended = rewind_kept},
+    [REWIND_PRUNE] = {.name = "prune", .enter = rewind_prune, .ended = rewind_list_next, .may_fail = true},
+    [REWIND_LIST] = {.name = "list", .enter = rewind_list, .ended = rewind_list_next, .may_fail = true},
     [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended},
-    [REWIND_START] = {"start", rewind_start, rewind_started, operate_try_again, NULL, rewind_start_ended},
+    [REWIND_START] = {.name = "start",
+                      .enter = rewind_start,
+                      .answered = rewind_started,
+                      .failed = operate_try_again,
+                      .guard = rewind_start_ended},
     [REWIND_STOP] = {.name = "stop", .enter = rewind_stop, .guard = rewind_stopped},
 };
 const struct machine machine_rewind = {steps, REWIND_CHECK, 3600000};

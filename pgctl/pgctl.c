@@ -92,7 +92,7 @@ bool pgctl_arm(struct pgctl *pgctl, uint32_t epoch, nsec deadline) {
 /* ---- opening ---- */
 
 static status find_programs(struct pgctl *pgctl, struct error *error) {
-    static const char *const names[] = {"postgres", "initdb", "pg_basebackup", "pg_rewind", "psql"};
+    static const char *const names[] = {"postgres", "initdb", "pg_basebackup", "pg_rewind", "pg_waldump", "psql"};
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (access(pgctl_program(pgctl, names[i], path), X_OK) != 0)
@@ -177,6 +177,7 @@ static status open_parts(struct pgctl *pgctl, struct error *error) {
 }
 
 static void free_pgctl(struct pgctl *pgctl) {
+    diverged_forget(pgctl);
     config_free(&pgctl->config);
     free(pgctl);
 }

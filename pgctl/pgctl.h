@@ -39,8 +39,9 @@ struct pgctl_config {
     unsigned parameters_standby_count;
     const char *const *hba_lines; /* the user's own lines, put before ours */
     unsigned hba_lines_count;
-    uint64_t slot_keep_bytes;   /* max_slot_wal_keep_size */
-    unsigned probe_interval_ms; /* durable write on a primary */
+    uint64_t slot_keep_bytes;     /* max_slot_wal_keep_size */
+    uint64_t diverged_keep_bytes; /* most that is kept of diverged WAL, of all times together */
+    unsigned probe_interval_ms;   /* durable write on a primary */
 };
 
 struct pgctl_callbacks {

@@ -98,7 +98,7 @@ static const struct complaint_row complaint_rows[] = {
     {BASE DATA "probe: {intervall: 2s}\n", {"F:5:9: unknown setting \"intervall\": did you mean \"interval\"?"}},
     {BASE "postgresql:\n  data_directory: /pg\n  bin_dir: /usr/bin\n",
      {"F:6:3: unknown setting \"bin_dir\": write one of data_directory, bin_directory, socket_directory, "
-      "listen_addresses, superuser, slot_keep, parameters, primary_parameters, standby_parameters, hba"}},
+      "listen_addresses, superuser, slot_keep, diverged_keep, parameters, primary_parameters, standby_parameters, hba"}},
     {BASE DATA "bin_directory: /usr/bin\n",
      {"F:5:1: unknown setting \"bin_directory\": did you mean \"bin_directory\" in the section \"postgresql\"?"}},
     {BASE DATA "probe: {lease: 2s}\n", {"F:5:9: unknown setting \"lease\": did you mean \"lease\" at the top level?"}},
@@ -391,6 +391,7 @@ static void test_defaults(void **state) {
     assert_int_equal(config->postgresql.port, 5432);
     assert_string_equal(config->postgresql.superuser, "postgres");
     assert_int_equal(config->postgresql.slot_keep_bytes, 10ull << 30);
+    assert_int_equal(config->postgresql.diverged_keep_bytes, 1ull << 30);
     assert_int_equal(config->postgresql.all.count + config->postgresql.primary.count + config->postgresql.standby.count,
                      0);
     assert_int_equal(config->postgresql.hba_count, 0);
@@ -425,7 +426,7 @@ static void test_defaults(void **state) {
     "  env_replica: R#\n  env_pool: POOL\n  service_file: /s\n  pgbouncer_file: /b\n"                           \
     "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n  database: shop\n"         \
     "  user: web\n  options: sslmode=require  connect_timeout=1\n  libpq: 16\n  hook: /h\n  hook_timeout: 1s\n" \
-    "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"              \
+    "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"            \
     "dns: {zone: db.example.org., listen: [10.0.0.1, \"::1\"], port: 5353, ns: ns1.example.org,\n"              \
     "  ttl: 2s, max_lag: 1MB, rate_limit: 0, update: {server: \"[fd00::5]:53\",\n"                              \
     "  zone: example.org, key_name: k.example, key_file: /k, algorithm: hmac-sha512, ttl: 5s}}\n"

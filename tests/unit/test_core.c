@@ -615,6 +615,57 @@ static void test_no_renewal_without_right(void **state) {
     }
 }
 
+/* ---- diverged WAL ---- */
+
+static const Command *proposed_note(void) {
+    actions.count = 0;
+    reconcile_step(&core, &actions);
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_PROPOSE && actions.list[i].propose.command.which_body == Command_note_tag)
+            return &actions.list[i].propose.command;
+    return NULL;
+}
+
+static void test_diverged_wal_is_noted(void **state) {
+    (void)state;
+    standing_epoch(2);
+    must_rewind();
+    assert_int_equal(next_operation(), OPERATE_REWIND);
+    struct operation_result result = {.serial = core.job.operation.serial,
+                                      .kind = OPERATE_REWIND,
+                                      .diverged = {.bytes = 1229, .commits = 3, .path = "/kept"}};
+    reconcile_result(&core, &actions, &result);
+    const Command *note = proposed_note();
+    assert_non_null(note);
+    assert_string_equal(note->reason, "m2 was rewound: 3 commits (1.2 kB of WAL) that no primary has, kept in /kept");
+    Command lost = *note;
+    assert_null(proposed_note()); /* it is under way */
+    core.proposing[PROPOSER_MEMBER] = false;
+    assert_non_null(proposed_note()); /* it was lost: again */
+    struct event applied = {.kind = EVENT_APPLIED, .now = core.now, .applied = {.index = 51, .command = &lost}};
+    core_step(&core, &applied, &actions);
+    core.proposing[PROPOSER_MEMBER] = false;
+    assert_null(proposed_note());
+    assert_int_equal(core.history.entries_count, 1);
+    assert_int_equal(core.history.entries[0].kind, HISTORY_NOTE);
+    assert_int_equal(core.history.entries[0].member, 2);
+}
+
+static void test_clone_knows_the_divergence(void **state) {
+    (void)state;
+    standing_epoch(2);
+    primary_writes();
+    cut_at(3, 5001); /* past the base of epoch 3 */
+    assert_int_equal(next_operation(), OPERATE_STOP);
+    must_rewind();
+    core.must_clone = true;
+    core.granted_copy = 1;
+    core.job.running = false;
+    assert_int_equal(next_operation(), OPERATE_CLONE);
+    assert_int_equal(core.job.operation.base.timeline, 3);
+    assert_int_equal(core.job.operation.base.lsn, 5000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reconcile_standby),
@@ -624,6 +675,8 @@ int main(void) {
         cmocka_unit_test(test_voter),
         cmocka_unit_test(test_voter_gets_promise_back),
         cmocka_unit_test(test_restarted_voter_is_promised),
+        cmocka_unit_test(test_diverged_wal_is_noted),
+        cmocka_unit_test(test_clone_knows_the_divergence),
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_no_renewal_without_right),
     };

@@ -26,6 +26,7 @@
 #include "pgctl/file.h"
 #include "pgctl/pgctl.h"
 #include "pgctl/settings.h"
+#include "pgctl/transactions.h"
 #include "pgctl/version.h"
 
 #define PASSWORD    "s3cret:\\word"
@@ -131,6 +132,7 @@ static struct pgctl_config config_of(const struct host *host) {
                                  .parameters_standby = standby,
                                  .parameters_standby_count = 1,
                                  .slot_keep_bytes = 256 << 20,
+                                 .diverged_keep_bytes = 64 << 20,
                                  .probe_interval_ms = 200};
 }
 
@@ -279,6 +281,51 @@ static bool has_login(const struct host *host) {
 }
 
 /* ---- without a server ---- */
+
+/* As pg_waldump 15 prints them. */
+static void transactions_are_listed(void **state) {
+    (void)state;
+    static const char *const lines[] = {
+        "rmgr: Heap        len (rec/tot):     59/    59, tx:        726, lsn: 0/01528778, prev 0/01528750, desc: "
+        "INSERT off 4 flags 0x00, blkref #0: rel 1663/5/16384 blk 0",
+        "rmgr: Standby     len (rec/tot):     50/    50, tx:          0, lsn: 0/01528780, prev 0/01528778, desc: "
+        "RUNNING_XACTS nextXid 727 latestCompletedXid 725 oldestRunningXid 726",
+        "rmgr: Heap        len (rec/tot):     59/    59, tx:        727, lsn: 0/015287B8, prev 0/01528778, desc: "
+        "INSERT off 5 flags 0x00, blkref #0: rel 1663/5/16384 blk 0",
+        "rmgr: Heap        len (rec/tot):     59/    59, tx:        727, lsn: 0/015287C0, prev 0/01528778, desc: "
+        "INSERT off 5 flags 0x00, blkref #0: rel 1663/5/1247 blk 0",
+        "rmgr: LogicalMessage len (rec/tot):     57/    57, tx:        725, lsn: 0/015287D0, prev 0/01528578, desc: "
+        "MESSAGE transactional, prefix \"ttorch\"; payload (0 bytes): ",
+        "rmgr: Transaction len (rec/tot):     34/    34, tx:        725, lsn: 0/015287E0, prev 0/01528710, desc: "
+        "COMMIT 2026-11-23 21:48:13.494287 UTC",
+        "rmgr: Transaction len (rec/tot):     46/    46, tx:        726, lsn: 0/015287F8, prev 0/015287B8, desc: "
+        "COMMIT 2026-11-23 21:48:13.507524 UTC; subxacts: 727",
+        "rmgr: Transaction len (rec/tot):     46/    46, tx:        726, lsn: 0/015287F8, prev 0/015287B8, desc: "
+        "COMMIT 2026-11-23 21:48:13.507524 UTC; subxacts: 727", /* again, of a later timeline's first segment */
+        "rmgr: Transaction len (rec/tot):     46/    46, tx:        730, lsn: 0/01528830, prev 0/015287B8, desc: "
+        "COMMIT_PREPARED 729: 2026-11-23 21:48:14.5 UTC",
+        "rmgr: Heap        len (rec/tot):     59/    59, tx:        731, lsn: 0/01528900, prev 0/01528830, desc: "
+        "DELETE off 4 flags 0x00 KEYS_UPDATED , blkref #0: rel 1663/5/16384 blk 0",
+        "rmgr: Transaction len (rec/tot):     34/    34, tx:        731, lsn: 0/01528940, prev 0/01528900, desc: "
+        "ABORT 2026-11-23 21:48:15 UTC",
+        "pg_waldump: error: error in WAL record at 0/1528940: invalid record length at 0/1528968: wanted 24, got 0",
+    };
+    struct transactions *transactions = transactions_new();
+    struct transactions_sum sum;
+    for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++)
+        transactions_take(transactions, lines[i]);
+    transactions_sum(transactions, &sum);
+    assert_string_equal(transactions_text(transactions),
+                        "726  2026-11-23 21:48:13.507524 UTC  0/15287F8  3 records, 177 bytes: 1663/5/16384 (2) system "
+                        "catalogs (1)\n"
+                        "729  2026-11-23 21:48:14.5 UTC  0/1528830  0 records, 0 bytes:\n");
+    assert_int_equal(sum.commits, 2);
+    assert_int_equal(sum.probes, 1);
+    assert_int_equal(sum.unfinished, 1);
+    assert_int_equal(sum.records, 10);
+    assert_int_equal(sum.end, 0x1528968);
+    transactions_free(transactions);
+}
 
 static void versions_are_known_by_name(void **state) {
     (void)state;
@@ -559,6 +606,26 @@ static void failed_over(void) {
     assert_string_equal(sql(&b, "SELECT count(*) FROM ledger"), "1001");
 }
 
+/* What was kept of `host` names the ledger, and lists as many commits as were told. */
+static void must_list(const struct host *host, const struct diverged_wal *diverged, const char *timeline) {
+    char path[256], file[64];
+    unsigned commits = 0;
+    assert_non_null(strstr(diverged->path, "/diverged/"));
+    snprintf(path, sizeof path, "%s/transactions.txt", diverged->path);
+    char *text = file_read(path);
+    assert_non_null(text);
+    assert_non_null(strstr(text, timeline));
+    assert_non_null(strstr(text, "pg_waldump --path=/"));
+    for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1)
+        commits += *line != '#';
+    assert_int_equal(commits, diverged->commits);
+    if (commits > 0) {
+        snprintf(file, sizeof file, "/%s (", sql(host, "SELECT pg_relation_filenode('ledger')"));
+        assert_non_null(strstr(text, file));
+    }
+    free(text);
+}
+
 static void the_old_primary_is_rewound(void) {
     char path[128];
     must(&a, simple(OPERATE_START));
@@ -567,9 +634,12 @@ static void the_old_primary_is_rewound(void) {
     assert_true(a.facts.position.lsn > base.lsn); /* it diverged */
     must_refuse(&a, from(OPERATE_REWIND, &b, 0), "runs");
     must(&a, simple(OPERATE_STOP));
-    must(&a, from(OPERATE_REWIND, &b, 0));
-    snprintf(path, sizeof path, "%s/diverged", a.state);
-    assert_true(file_exists(path));
+    struct diverged_wal diverged = must(&a, from(OPERATE_REWIND, &b, 0)).diverged;
+    snprintf(path, sizeof path, "%s/diverged/", a.state);
+    assert_int_equal(strncmp(diverged.path, path, strlen(path)), 0);
+    assert_true(diverged.bytes > 1000 * 59 && diverged.bytes < 1 << 20);
+    assert_in_range(diverged.commits, 1, 3); /* autovacuum may have come by */
+    must_list(&b, &diverged, " on timeline 5\n");
     must(&a, simple(OPERATE_START));
     must(&a, follow(&b, "a_1_2", 2));
     until(is_streaming, &a, "does not stream");
@@ -589,6 +659,24 @@ static void a_standby_restarts_with_placeholders(void) {
     until(is_streaming, &a, "does not stream");
 }
 
+static void old_diverged(const struct host *host, const char *name, long size) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/diverged", host->state);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/diverged/%s", host->state, name);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/diverged/%s/wal", host->state, name);
+    FILE *file = fopen(path, "we");
+    assert_int_equal(ftruncate(fileno(file), size), 0);
+    fclose(file);
+}
+
+static bool has_diverged(const struct host *host, const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/diverged/%s", host->state, name);
+    return file_exists(path);
+}
+
 /* A crashed primary that has not been started since: pg_rewind needs it recovered. */
 static void a_crashed_primary_is_rewound(void) {
     must(&b, rule(OPERATE_RULE, 0, NULL));
@@ -597,7 +685,12 @@ static void a_crashed_primary_is_rewound(void) {
     must(&b, simple(OPERATE_KILL));
     must(&a, promote(base, 9, 3, 0, NULL));
     until(is_durable, &a, "no durable write");
-    must(&b, from(OPERATE_REWIND, &a, 0));
+    old_diverged(&b, "1000000000-A", 63 << 20);
+    old_diverged(&b, "1000000001-B", 1);
+    struct diverged_wal diverged = must(&b, from(OPERATE_REWIND, &a, 0)).diverged;
+    must_list(&a, &diverged, " on timeline 8\n");
+    assert_false(has_diverged(&b, "1000000000-A")); /* with the new one more than diverged_keep */
+    assert_true(has_diverged(&b, "1000000001-B"));
     must(&b, simple(OPERATE_START));
     must(&b, follow(&a, "b_7_3", 3));
     until(is_streaming, &b, "does not stream");
@@ -640,7 +733,10 @@ static void kill_cancels(void) {
     assert_int_equal(a.results[1].serial, 1001);
     assert_int_equal(a.results[1].outcome, OUTCOME_DONE);
     assert_int_equal(a.facts.data, DATA_COMPLETE);
-    must(&a, from(OPERATE_CLONE, &b, 2)); /* over the old one */
+    clone.base = base;                                       /* where `a`, the primary before, left b's history */
+    struct diverged_wal diverged = must(&a, clone).diverged; /* over the old one */
+    assert_true(diverged.bytes > 0);
+    must_list(&b, &diverged, " on timeline 9\n");
     assert_int_equal(a.facts.copy, 2);
     must(&a, simple(OPERATE_START));
     must(&a, follow(&b, "a_2_4", 4));
@@ -883,6 +979,7 @@ static int clean_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(transactions_are_listed),
         cmocka_unit_test(versions_are_known_by_name),
         cmocka_unit_test(a_rule_is_quoted),
         cmocka_unit_test(settings_are_read_back),
