@@ -44,8 +44,8 @@ static double is_sync(const struct sample *s) {
 static double streaming(const struct sample *s) { return s->seen->streaming; }
 static double version(const struct sample *s) { return s->seen->server_version; }
 static double timeline(const struct sample *s) { return s->seen->position.timeline; }
-static double written(const struct sample *s) { return is_primary(s) ? (double)s->seen->position.lsn : 0; }
-static double replayed(const struct sample *s) { return is_standby(s) ? (double)s->seen->position.lsn : 0; }
+static double written(const struct sample *s) { return is_primary(s) > 0 ? (double)s->seen->position.lsn : 0; }
+static double replayed(const struct sample *s) { return is_standby(s) > 0 ? (double)s->seen->position.lsn : 0; }
 static double received(const struct sample *s) {
     return s->seen->receive_lsn > s->seen->position.lsn ? (double)s->seen->receive_lsn : replayed(s);
 }
