@@ -175,6 +175,7 @@ static int find_planted(const struct options *options) {
 
 static void on_abort(int number) {
     char text[96];
+    /* An assertion of ours failed, in no library function. NOLINTNEXTLINE(bugprone-signal-handler) */
     int length = snprintf(text, sizeof text, "# aborted in seed %llu\n", (unsigned long long)seed_under_way);
     if (write(2, text, (size_t)length) < 0)
         _exit(2);
