@@ -70,4 +70,4 @@ static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) 
 
 const struct verb verb_history = {
     "history", "[--json]", "what was decided, and why; newest last",
-    "\nTimes are local ones. Lost is the most that a failover in `async` can have lost.\n", run};
+    "\nTimes are local ones. Lost is what a failover in `async` is known to have lost: WAL that the\nprimary had told of, up to a moment before its end.\n", run};

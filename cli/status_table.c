@@ -68,6 +68,23 @@ static void print_doubts(FILE *out, const json_t *status, bool colours) {
         warn(out, colours, RED, "degraded: no standby acknowledges commits, so nothing fails over by itself");
 }
 
+/* The primary writes on whatever the standbys lack: what that would cost now is worth knowing beforehand. */
+static void print_possible_loss(FILE *out, const json_t *status, bool colours) {
+    char line[LINE_MAX_LENGTH], loss[TEXT_MAX], bound[TEXT_MAX];
+    int64_t now = number_of(status, "possible_loss_bytes"), most = number_of(status, "max_loss_bytes");
+    bool open = json_is_true(json_object_get(status, "open"));
+    if (strcmp(text_of(status, "durability"), "async") != 0 || !open)
+        return;
+    text_bytes((uint64_t)most, bound);
+    if (!json_is_integer(json_object_get(status, "possible_loss_bytes")))
+        snprintf(line, sizeof line, "no standby streams: nothing fails over by itself if more than %s is missing",
+                 bound);
+    else
+        snprintf(line, sizeof line, "a failover now would lose %s; it is refused above %s (max_loss)",
+                 text_bytes((uint64_t)now, loss), bound);
+    warn(out, colours, now > most || now < 0 ? RED : PLAIN, line);
+}
+
 static void print_changes(FILE *out, const json_t *status, bool colours) {
     char line[LINE_MAX_LENGTH];
     const json_t *switchover = json_object_get(status, "switchover");
@@ -153,6 +170,7 @@ void status_table_print(FILE *out, const json_t *status, bool colours) {
     print_headline(out, status, colours);
     print_doubts(out, status, colours);
     print_changes(out, status, colours);
+    print_possible_loss(out, status, colours);
     if (json_array_size(members) == 0)
         return;
     struct table *table = table_new(columns);

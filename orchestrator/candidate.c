@@ -115,13 +115,23 @@ static bool last_epoch_opened(const Topology *topology) {
     return true;
 }
 
-/* In async the loss is bounded by the last WAL end that the primary told us of. */
+/* Every data member that is heard of at all has answered: there is nobody to wait for. */
+static bool all_reachable_report(const struct core *core) {
+    for (unsigned i = 0; i < core->topology.members_count; i++) {
+        const Member *member = &core->topology.members[i];
+        if (!member->witness && heard_within(core, member->id, ASYNC_WAIT) && !candidate_reports(core, member->id))
+            return false;
+    }
+    return true;
+}
+
+/* In async the loss is measured from the last WAL end that the primary told us of. */
 static bool async_loss_allowed(struct core *core, struct choice *choice) {
     const Topology *topology = &core->topology;
     struct choice unused;
     if (all_rules_covered(core, &unused))
         return true; /* the old primary itself answers, for example: nothing is lost */
-    if (!due(core, core->coordinator.sealed_at + ASYNC_WAIT)) {
+    if (!all_reachable_report(core) && !due(core, core->coordinator.sealed_at + ASYNC_WAIT)) {
         snprintf(choice->why, sizeof choice->why, "waits up to a second for every member to answer (async)");
         return false;
     }
@@ -134,9 +144,10 @@ static bool async_loss_allowed(struct core *core, struct choice *choice) {
         choice->lost_bytes = core->primary_wal.lsn - choice->base.lsn;
     if (choice->lost_bytes <= topology->settings.max_loss_bytes)
         return true;
-    snprintf(choice->why, sizeof choice->why, "%s would lose %llu bytes of WAL, more than max_loss (%llu)",
-             member_name(core, choice->member), (unsigned long long)choice->lost_bytes,
-             (unsigned long long)topology->settings.max_loss_bytes);
+    char loss[SIZE_TEXT_MAX], bound[SIZE_TEXT_MAX];
+    snprintf(choice->why, sizeof choice->why, "with %s %s of WAL would be lost, max_loss is %s: waits for %s",
+             member_name(core, choice->member), size_text(choice->lost_bytes, loss),
+             size_text(topology->settings.max_loss_bytes, bound), member_name(core, topology->primary.member));
     return false;
 }
 
@@ -179,6 +190,20 @@ static bool best_reporter(const struct core *core, struct choice *choice) {
     return true;
 }
 
+static void say_who(const struct core *core, struct choice *choice) {
+    char lsn[LSN_TEXT_MAX], loss[SIZE_TEXT_MAX];
+    struct choice unused;
+    const char *name = member_name(core, choice->member);
+    lsn_text(choice->base.lsn, lsn);
+    if (all_rules_covered(core, &unused))
+        snprintf(choice->why, sizeof choice->why, "%s has all that was acknowledged, up to %s on timeline %u", name,
+                 lsn, choice->base.timeline);
+    else
+        snprintf(choice->why, sizeof choice->why, "%s has the most WAL, up to %s on timeline %u; %s known to be lost",
+                 name, lsn, choice->base.timeline,
+                 choice->lost_bytes > 0 ? size_text(choice->lost_bytes, loss) : "nothing is");
+}
+
 void candidate_choose(struct core *core, struct choice *ret_choice) {
     *ret_choice = (struct choice){0};
     bool async = core->topology.settings.durability == DURABILITY_ASYNC;
@@ -190,8 +215,6 @@ void candidate_choose(struct core *core, struct choice *ret_choice) {
         return;
     if (async && !async_loss_allowed(core, ret_choice))
         return;
-    char lsn[LSN_TEXT_MAX];
-    snprintf(ret_choice->why, sizeof ret_choice->why, "%s has all that was acknowledged, up to %s on timeline %u",
-             member_name(core, ret_choice->member), lsn_text(ret_choice->base.lsn, lsn), ret_choice->base.timeline);
+    say_who(core, ret_choice);
     ret_choice->found = true;
 }

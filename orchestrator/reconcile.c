@@ -285,7 +285,9 @@ static struct wish wish_down(struct core *core) {
         return wish(OPERATE_ADOPT, "it holds this cluster's data");
     if (core->must_rewind)
         return topology->open || opening_needs_us(core) ? wish(OPERATE_REWIND, "") : nothing();
-    bool just_fell = core->relinquished_epoch != 0 && core->relinquished_epoch + 1 >= topology->epoch;
+    const Rule *rule = rule_newest(topology);
+    bool only_copy = rule != NULL && rule->needed == 0; /* what it acknowledged may be nowhere else */
+    bool just_fell = !only_copy && core->relinquished_epoch != 0 && core->relinquished_epoch + 1 >= topology->epoch;
     if (just_fell && !(topology->open && topology->epoch > core->relinquished_epoch) &&
         !due(core, core->down_since + OWN_RESTART_WAIT))
         return nothing();

@@ -35,6 +35,26 @@ static bool degraded(const struct face *face) {
            face->topology->settings.durability != DURABILITY_ASYNC;
 }
 
+/* In async: what a failover at this moment would lose; null when no standby streams. */
+static json_t *possible_loss(const struct face *face) {
+    const Topology *topology = face->topology;
+    json_t *least = json_null();
+    if (topology->settings.durability != DURABILITY_ASYNC || !topology->open || topology->sealed)
+        return least;
+    for (unsigned i = 0; i < topology->members_count; i++) {
+        const Member *member = &topology->members[i];
+        const Observation *seen = face_seen(face, member->id);
+        if (member->witness || member->priority == 0 || seen == NULL || !seen->streaming)
+            continue;
+        json_t *lag = face_lag_bytes(face, member);
+        if (json_is_integer(lag) && (json_is_null(least) || json_integer_value(lag) < json_integer_value(least)))
+            least = lag;
+        else
+            json_decref(lag);
+    }
+    return least;
+}
+
 static json_t *timeline(const struct face *face) {
     const Epoch *epoch = topology_epoch(face->topology, face->topology->epoch);
     return epoch != NULL ? json_integer(epoch->timeline) : json_null();
@@ -165,6 +185,8 @@ char *face_status_json(const struct face *face) {
                   durability_name(topology->settings.durability), "lease_ms", (json_int_t)topology->settings.lease_ms,
                   "superuser", face->superuser, "switchover", switchover(face), "waiting", face_text(face->waiting),
                   "members", members_status(face), "publishing", publishing(face));
+    json_object_set_new(more, "possible_loss_bytes", possible_loss(face));
+    json_object_set_new(more, "max_loss_bytes", json_integer((json_int_t)topology->settings.max_loss_bytes));
     json_object_update(json, more);
     json_decref(more);
     return face_dump(json);

@@ -336,6 +336,10 @@ static void fell_without_signal(void) {
     core.facts.standby_signal = false;
     core.down_since = core.now - msec(10);
 }
+static void fell_with_the_only_copy(void) {
+    fell();
+    core.topology.rules[0].needed = core.topology.rules[0].standbys_count = 0;
+}
 
 static void test_reconcile_primary(void **state) {
     (void)state;
@@ -362,6 +366,7 @@ static void test_reconcile_primary(void **state) {
         {"assigned, not cut", assigned_uncut, OPERATE_CUT, false},
         {"restarted within its epoch", restarted_in_epoch, OPERATE_NONE, true},
         {"fell", fell, OPERATE_NONE, true},
+        {"fell, and only it acknowledged", fell_with_the_only_copy, OPERATE_START, true},
         {"fell, could start as a primary", fell_without_signal, OPERATE_START, false},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -482,6 +487,21 @@ static void async_unknown_loss(void) {
     both_equal();
     async_and_nothing_known();
 }
+static void async_loss(void) {
+    async_unknown_loss();
+    core.coordinator.sealed_at = core.now - msec(10);
+    core.primary_wal.epoch = 3;
+    core.primary_wal.lsn = 6100;
+    core.topology.settings.max_loss_bytes = 100;
+}
+static void async_loss_too_large(void) {
+    async_loss();
+    core.topology.settings.max_loss_bytes = 99;
+}
+static void async_primary_may_answer(void) {
+    async_loss();
+    core.heard_at[0] = core.now;
+}
 static void async_old_primary_answers(void) {
     old_primary_covers();
     async_and_nothing_known();
@@ -511,6 +531,9 @@ static void test_choose(void **state) {
         {"WAL of a later epoch covers", later_timeline_covers, 2},
         {"one that failed comes last", failed_last, 2},
         {"async: a loss that nobody can tell", async_unknown_loss, 0},
+        {"async: a known loss, and nobody else to ask", async_loss, 2},
+        {"async: a loss above the bound", async_loss_too_large, 0},
+        {"async: the old primary may answer yet", async_primary_may_answer, 0},
         {"async: the old primary itself has it all", async_old_primary_answers, 1},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
