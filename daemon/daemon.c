@@ -336,6 +336,14 @@ static status open_dns(struct daemon *daemon, struct error *error) {
         .port = config->dns.port,
         .ns = config->dns.ns,
         .rate_limit = config->dns.rate_limit,
+        .update = {.server = config->dns.update.server_host,
+                   .port = config->dns.update.server_port,
+                   .zone = config->dns.update.zone,
+                   .key_name = config->dns.update.key_name,
+                   .key_file = config->dns.update.key_file,
+                   .algorithm = config->dns.update.algorithm == CONFIG_HMAC_SHA512 ? "hmac-sha512" : "hmac-sha256",
+                   .ttl_ms = config->dns.update.ttl_ms,
+                   .number = config->self},
     };
     if (dns.zone[0] == '\0')
         return OK;

@@ -44,6 +44,9 @@ void face_fill(void *user, struct face *ret_face) {
         .superuser = daemon->config->postgresql.superuser,
         .now = now,
     };
+    static struct face_output outputs[DNS_OUTPUTS];
+    ret_face->outputs = outputs;
+    ret_face->outputs_count = daemon->dns != NULL ? dns_outputs(daemon->dns, outputs) : 0;
     fill_members(core, ret_face);
 }
 

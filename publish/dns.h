@@ -13,6 +13,16 @@ struct dns_config {
     uint16_t port;
     const char *ns; /* or "" */
     uint32_t rate_limit;
+    struct {
+        const char *server; /* an address; "" = sends no updates */
+        uint16_t port;
+        const char *zone;
+        const char *key_name;
+        const char *key_file;
+        const char *algorithm; /* "hmac-sha256" */
+        uint32_t ttl_ms;
+        unsigned number; /* of our member */
+    } update;
 };
 
 struct dns_callbacks {
@@ -27,6 +37,7 @@ status dns_open(struct dns **ret_dns, uv_loop_t *loop, const struct dns_config *
                 const struct dns_callbacks *callbacks, void *user, struct error *error) must_check;
 /* Something may have changed. Cheap: nothing is looked at before it is needed. */
 void dns_changed(struct dns *dns);
-/* For `ttorch status`: what is wrong, "" if nothing is. Valid until the next call of anything here. */
-const char *dns_status(struct dns *dns);
+/* How it does, for the status: at most DNS_OUTPUTS rows, returns how many. They are valid until the next call. */
+#define DNS_OUTPUTS 2
+unsigned dns_outputs(const struct dns *dns, struct face_output ret_rows[DNS_OUTPUTS]);
 void dns_close(struct dns *dns, void (*closed)(void *user), void *user);

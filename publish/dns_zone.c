@@ -155,16 +155,14 @@ static struct entry *entry_add(struct dns_zone *zone, const char *name, uint16_t
     return entry;
 }
 
-static bool is_host_name(const char *host) {
+uint16_t dns_host_type(const char *host) {
     unsigned char address[sizeof(struct in6_addr)];
-    return inet_pton(AF_INET, host, address) != 1 && inet_pton(AF_INET6, host, address) != 1;
+    if (inet_pton(AF_INET, host, address) == 1)
+        return LDNS_RR_TYPE_A;
+    return inet_pton(AF_INET6, host, address) == 1 ? LDNS_RR_TYPE_AAAA : LDNS_RR_TYPE_CNAME;
 }
 
-static uint16_t type_of(const char *host) {
-    if (is_host_name(host))
-        return LDNS_RR_TYPE_CNAME;
-    return strchr(host, ':') != NULL ? LDNS_RR_TYPE_AAAA : LDNS_RR_TYPE_A;
-}
+static bool is_host_name(const char *host) { return dns_host_type(host) == LDNS_RR_TYPE_CNAME; }
 
 /* Where SRV and NS point: they must not name an alias. */
 static const char *target_of(const struct dns_zone *zone, const struct dns_host *host, char text[NAME_TEXT_MAX]) {
@@ -184,7 +182,7 @@ static bool record_text(const struct dns_zone *zone, const char *name, const str
     if (type == LDNS_RR_TYPE_SRV)
         snprintf(text, RECORD_TEXT, "%s %u IN SRV %d 1 %u %s", name, zone->ttl_s,
                  first ? PRIORITY_FIRST : PRIORITY_LATER, host->port, target_of(zone, host, target));
-    else if (type_of(host->host) != type)
+    else if (dns_host_type(host->host) != type)
         return false;
     else if (type == LDNS_RR_TYPE_CNAME)
         snprintf(text, RECORD_TEXT, "%s %u IN CNAME %s", name, zone->ttl_s, target_of(zone, host, target));
@@ -276,7 +274,7 @@ static void show_members(struct dns_zone *zone, const struct dns_view *view) {
         const struct dns_group alone = {.count = 1, .members = {i}};
         snprintf(name, sizeof name, "%s.%s", view->hosts[i].name, zone->text);
         entry_add(zone, name, 0);
-        entry_of_group(zone, name, view, &alone, type_of(view->hosts[i].host));
+        entry_of_group(zone, name, view, &alone, dns_host_type(view->hosts[i].host));
     }
 }
 

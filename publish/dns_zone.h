@@ -31,3 +31,6 @@ enum dns_transport { DNS_UDP, DNS_UDP_LIMITED /* says only: ask again over TCP *
  * cannot be read. */
 size_t dns_zone_answer(struct dns_zone *zone, enum dns_transport transport, const uint8_t *query, size_t length,
                        uint8_t *ret_answer);
+
+/* The type of the record that leads to this host: A, AAAA or CNAME, by its number. */
+uint16_t dns_host_type(const char *host);

@@ -44,7 +44,7 @@ struct publish {
         struct error trouble; /* "" = none */
     } listen;
 
-    struct face_output rows[WRITER_FILES_MAX + 2];
+    struct face_output rows[WRITER_FILES_MAX + 2 + FACE_OUTPUTS_MAX];
     unsigned parts_open;
     void (*closed)(void *user);
     void *closed_user;
@@ -160,6 +160,8 @@ static void add_outputs(void *user, struct face *face) {
                                                       .shown = publish->tcp != NULL,
                                                       .index = face->topology->index,
                                                       .trouble = publish->listen.trouble.text};
+    for (unsigned i = 0; i < face->outputs_count && i < FACE_OUTPUTS_MAX; i++)
+        publish->rows[count++] = face->outputs[i];
     face->outputs = publish->rows;
     face->outputs_count = count;
 }

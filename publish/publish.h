@@ -9,6 +9,8 @@
 #include "base/time.h"
 #include "model/model.h"
 
+#define FACE_OUTPUTS_MAX 4 /* beside those of publish itself */
+
 /* How one form of publishing does. */
 struct face_output {
     const char *name;    /* of the setting: "publish.env_file" */
@@ -36,7 +38,7 @@ struct face {
     const char *waiting; /* while founding or starting: for what; else "" */
     const char *superuser;
     nsec now;
-    const struct face_output *outputs; /* filled by publish itself */
+    const struct face_output *outputs; /* others than those of publish itself, which adds its own */
     unsigned outputs_count;
     struct face_member {
         bool heard;      /* an observation has arrived since the start of this daemon */

@@ -14,6 +14,7 @@
 
 #include "publish/dns.h"
 #include "publish/dns_limit.h"
+#include "publish/dns_message.h"
 #include "publish/dns_server.h"
 #include "publish/dns_view.h"
 #include "publish/dns_zone.h"
@@ -493,6 +494,188 @@ static void test_limit(void **state) {
     free(limit);
 }
 
+/* ---- updates ---- */
+
+static const struct dns_place place = {.zone = "example.org.",
+                                       .domain = "db.example.org.",
+                                       .ttl_s = 1,
+                                       .key_name = "key.",
+                                       .secret = "c2VjcmV0LW9mLXRoZS10ZXN0LXNlY3JldC1vZi10aGU=",
+                                       .algorithm = "hmac-sha256"};
+
+/* "owner type class data" of each record of the section, a line each. */
+static const char *section_text(const struct dns_message *message, ldns_pkt_section section) {
+    static char text[8192];
+    ldns_pkt *packet;
+    assert_int_equal(ldns_wire2pkt(&packet, message->bytes, message->length), LDNS_STATUS_OK);
+    ldns_rr_list *list = ldns_pkt_get_section_clone(packet, section);
+    size_t length = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < ldns_rr_list_rr_count(list); i++) {
+        const ldns_rr *rr = ldns_rr_list_rr(list, i);
+        char *owner = ldns_rdf2str(ldns_rr_owner(rr)), *type = ldns_rr_type2str(ldns_rr_get_type(rr));
+        char *class = ldns_rr_class2str(ldns_rr_get_class(rr));
+        char *data = ldns_rr_rd_count(rr) > 0 ? ldns_rdf2str(ldns_rr_rdf(rr, 0)) : strdup("-");
+        *strstr(owner, ".db.example.org.") = '\0';
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s %s %s %s\n", owner, type, class, data);
+        free(owner), free(type), free(class), free(data);
+    }
+    ldns_rr_list_deep_free(list);
+    ldns_pkt_free(packet);
+    return text;
+}
+
+static void view_of_three(struct dns_view *view, const char *hosts) {
+    struct world w;
+    world_make(&w, hosts);
+    view_of(&w, view);
+}
+
+#define DELETED(name) name " A ANY -\n" name " AAAA ANY -\n" name " CNAME ANY -\n"
+#define MARK          "\"cluster=0000000000000abc epoch=7 index=4711\""
+
+static void test_write(void **state) {
+    (void)state;
+    struct dns_view view;
+    struct dns_message message;
+    struct error error;
+    const struct dns_mark before = {0xabc, 6, 4000};
+    view_of_three(&view, "10.0.0.1 fd00::2 c.example.net");
+    assert_int_equal(dns_message_write(&place, &view, &before, &message, &error), OK);
+    assert_string_equal(section_text(&message, LDNS_SECTION_ANSWER), /* what must be */
+                        "_ttorch TXT IN \"cluster=0000000000000abc epoch=6 index=4000\"\n");
+    assert_string_equal(
+        section_text(&message, LDNS_SECTION_AUTHORITY),
+        "_ttorch TXT ANY -\n_ttorch TXT IN " MARK "\n" DELETED("primary") "primary A IN 10.0.0.1\n" DELETED(
+            "standbys") "standbys CNAME IN c.example.net.\n" DELETED("any") "any CNAME IN c.example.net.\n");
+    dns_message_free(&message);
+    assert_int_equal(dns_message_write(&place, &view, NULL, &message, &error), OK);
+    assert_string_equal(section_text(&message, LDNS_SECTION_ANSWER), "_ttorch TXT NONE -\n");
+    dns_message_free(&message);
+    view_of_three(&view, "10.0.0.1 10.0.0.2 fd00::3");
+    assert_int_equal(dns_message_check(&place, &view, &message, &error), OK);
+    assert_string_equal(section_text(&message, LDNS_SECTION_AUTHORITY), "");
+    assert_string_equal(section_text(&message, LDNS_SECTION_ANSWER),
+                        "_ttorch TXT ANY -\nprimary A IN 10.0.0.1\nprimary AAAA NONE -\nprimary CNAME NONE -\n"
+                        "standbys A IN 10.0.0.2\nstandbys AAAA IN fd00::3\nstandbys CNAME NONE -\n"
+                        "any A IN 10.0.0.1\nany A IN 10.0.0.2\nany AAAA IN fd00::3\nany CNAME NONE -\n");
+    dns_message_free(&message);
+    struct dns_place bad = place;
+    strcpy(bad.secret, "no base64!");
+    assert_int_equal(dns_message_read(&bad, &message, &error), FAILED);
+    assert_non_null(strstr(error.text, "base64"));
+    assert_null(strstr(error.text, "no base64!")); /* never the secret */
+}
+
+/* What a server would answer: to a read with that text (NULL: none), signed with `secret` (NULL: not at all). */
+static size_t answer_of_server(const struct dns_message *message, int rcode, const char *text, bool authoritative,
+                               const char *secret, uint8_t *ret_bytes) {
+    ldns_pkt *request, *reply = ldns_pkt_new();
+    uint8_t *wire;
+    size_t length;
+    assert_int_equal(ldns_wire2pkt(&request, message->bytes, message->length), LDNS_STATUS_OK);
+    ldns_pkt_set_id(reply, ldns_pkt_id(request));
+    ldns_pkt_set_qr(reply, true);
+    ldns_pkt_set_aa(reply, authoritative);
+    ldns_pkt_set_opcode(reply, ldns_pkt_get_opcode(request));
+    ldns_pkt_set_rcode(reply, (uint8_t)rcode);
+    if (text != NULL) {
+        ldns_rr *rr;
+        char record[512];
+        snprintf(record, sizeof record, "_ttorch.db.example.org. 1 IN TXT %s", text);
+        assert_int_equal(ldns_rr_new_frm_str(&rr, record, 0, NULL, NULL), LDNS_STATUS_OK);
+        ldns_pkt_push_rr(reply, LDNS_SECTION_ANSWER, rr);
+    }
+    ldns_rdf *mac = ldns_rdf_new_frm_data(LDNS_RDF_TYPE_INT16_DATA, message->signature_length, message->signature);
+    if (secret != NULL)
+        assert_int_equal(ldns_pkt_tsig_sign(reply, "key.", secret, 300, "hmac-sha256.", mac), LDNS_STATUS_OK);
+    assert_int_equal(ldns_pkt2wire(&wire, reply, &length), LDNS_STATUS_OK);
+    memcpy(ret_bytes, wire, length);
+    LDNS_FREE(wire);
+    ldns_rdf_deep_free(mac);
+    ldns_pkt_free(request);
+    ldns_pkt_free(reply);
+    return length;
+}
+
+static void test_replies(void **state) {
+    (void)state;
+    static const struct {
+        bool write;
+        int rcode;
+        const char *text;
+        bool foreign, authoritative, is_signed;
+        const char *error; /* NULL: it can be used */
+        bool conflict, marked;
+    } rows[] = {
+        {true, LDNS_RCODE_NOERROR, NULL, false, true, true, NULL, false, false},
+        {true, LDNS_RCODE_NXRRSET, NULL, false, true, true, NULL, true, false},
+        {true, LDNS_RCODE_YXRRSET, NULL, false, true, true, NULL, true, false},
+        {true, LDNS_RCODE_REFUSED, NULL, false, true, true, "the server says REFUSED", false, false},
+        {true, LDNS_RCODE_SERVFAIL, NULL, false, true, false, "the server says SERVFAIL", false, false},
+        {true, LDNS_RCODE_NOERROR, NULL, false, true, false, "not signed", false, false},
+        {true, LDNS_RCODE_NOERROR, NULL, true, true, true, "not signed", false, false},
+        {true, LDNS_RCODE_NXRRSET, NULL, true, true, true, "the server says NXRRSET", false, false},
+        {false, LDNS_RCODE_NOERROR, MARK, false, true, true, NULL, false, true},
+        {false, LDNS_RCODE_NXDOMAIN, NULL, false, true, true, NULL, false, false},
+        {false, LDNS_RCODE_NOERROR, NULL, false, false, true, "does not hold the zone", false, false},
+        {false, LDNS_RCODE_NOERROR, "\"cluster=abc epoch=7 index=1\"", false, true, true, "not ttorch's", false, false},
+        {false, LDNS_RCODE_NOERROR, "\"\"", false, true, true, "not ttorch's", false, false},
+        {false, LDNS_RCODE_NOERROR, MARK, true, true, true, "not signed", false, false},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct dns_view view;
+        struct dns_message message;
+        struct dns_reply reply;
+        struct error error;
+        uint8_t bytes[2048];
+        view_of_three(&view, "10.0.0.1 10.0.0.2");
+        assert_int_equal(rows[i].write ? dns_message_write(&place, &view, NULL, &message, &error)
+                                       : dns_message_read(&place, &message, &error),
+                         OK);
+        const char *secret = rows[i].foreign ? "d3Jvbmcgc2VjcmV0IHdyb25nIHNlY3JldA==" : place.secret;
+        size_t length = answer_of_server(&message, rows[i].rcode, rows[i].text, rows[i].authoritative,
+                                         rows[i].is_signed ? secret : NULL, bytes);
+        print_message("reply %u\n", i);
+        status result = dns_reply_read(&place, &message, bytes, length, &reply, &error);
+        assert_int_equal(result, rows[i].error == NULL ? OK : FAILED);
+        if (rows[i].error != NULL)
+            assert_non_null(strstr(error.text, rows[i].error));
+        else
+            assert_true(reply.conflict == rows[i].conflict && reply.marked == rows[i].marked);
+        if (result == OK && reply.marked)
+            assert_true(reply.mark.cluster_id == 0xabc && reply.mark.epoch == 7 && reply.mark.index == 4711);
+        dns_message_free(&message);
+    }
+}
+
+/* Whatever byte of it is changed on the way, a signed answer is not taken for one any more, unless the change is one
+ * that the signature does not cover. */
+static void test_mutated_replies(void **state) {
+    (void)state;
+    struct dns_message message;
+    struct error error;
+    uint8_t bytes[2048], changed[2048];
+    unsigned seed = 7, refused = 0;
+    assert_int_equal(dns_message_read(&place, &message, &error), OK);
+    size_t length = answer_of_server(&message, LDNS_RCODE_NOERROR, MARK, true, place.secret, bytes);
+    for (unsigned round = 0; round < 5000; round++) {
+        struct dns_reply reply;
+        memcpy(changed, bytes, length);
+        changed[(unsigned)rand_r(&seed) % length] ^= (uint8_t)(1 << rand_r(&seed) % 8);
+        size_t size = round % 4 == 0 ? (unsigned)rand_r(&seed) % length : length;
+        uint8_t *exact = malloc(size + 1);
+        memcpy(exact, changed, size);
+        if (dns_reply_read(&place, &message, exact, size, &reply, &error) != OK)
+            refused++;
+        else
+            assert_true(reply.marked && reply.mark.epoch == 7 && reply.mark.index == 4711);
+        free(exact);
+    }
+    assert_true(refused > 4500);
+    dns_message_free(&message);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_view),
@@ -507,6 +690,9 @@ int main(void) {
         cmocka_unit_test(test_odd_queries),
         cmocka_unit_test(test_mutated),
         cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_mutated_replies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
