@@ -6,7 +6,7 @@ import time
 
 from cluster import as_user, free_ports, give
 
-SRV = 33
+TXT, SRV = 16, 33
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
@@ -31,18 +31,24 @@ def query(name, kind, identifier=7):
     return struct.pack(">HHHHHH", identifier, 0x100, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, kind, 1)
 
 
-def ask_srv(port, name):
-    """(code, port of the first SRV or None), by one datagram; None if there is no answer. Faster than dig."""
-    asked = query(name, SRV)
+def ask(port, name, kind):
+    """The bytes of the answer to one datagram, None if there is none. Faster than dig."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.5)
         try:
-            client.sendto(asked, ("127.0.0.1", port))
-            answer = client.recv(4096)
+            client.sendto(query(name, kind), ("127.0.0.1", port))
+            return client.recv(4096)
         except OSError:
             return None
+
+
+def ask_srv(port, name):
+    """(code, port of the first SRV or None) of ttorchd, which has the question's name as a pointer; None if silent."""
+    answer = ask(port, name, SRV)
+    if answer is None:
+        return None
     found = answer[6:8] != b"\0\0"
-    at = len(asked) + 12 + 4  # behind the record's frame, its priority and its weight
+    at = len(query(name, SRV)) + 12 + 4  # behind the record's frame, its priority and its weight
     return RCODES[answer[3] & 15], struct.unpack(">H", answer[at:at + 2])[0] if found else None
 
 
@@ -50,7 +56,7 @@ class NameServer:
     """A process in a directory of the cluster, so that it ends with it."""
 
     def __init__(self, cluster, name):
-        self.directory = cluster.directory / name
+        self.directory = cluster.directory / f"{name}-{len(list(cluster.directory.iterdir()))}"
         self.directory.mkdir(mode=0o700)
         give(self.directory)
         self.port = free_ports(1)[0]
@@ -93,3 +99,59 @@ class Forwarder(NameServer):
             zone "db.example.org" {{ type forward; forward only; forwarders {{ {forwarders} }}; }};
         """)
         self.command = ["/usr/sbin/named", "-g", "-n", "1", "-c", str(file)]
+
+
+KEY = "ttorch-key"
+SECRET = "c2VjcmV0LW9mLXRoZS10ZXN0LXNlY3JldC1vZi10aGU="
+ZONE = """$TTL 1
+@ IN SOA ns.example.org. hostmaster.example.org. 1 60 10 600 1
+@ IN NS ns.example.org.
+ns IN A 127.0.0.1
+"""
+
+
+class Named(NameServer):
+    """BIND's, which holds example.org and takes updates that are signed with our key."""
+
+    def __init__(self, cluster):
+        super().__init__(cluster, "named")
+        self.write("example.org.zone", ZONE)
+        file = self.write("named.conf", f"""
+            options {{ directory "{self.directory}"; pid-file none; session-keyfile none; listen-on-v6 {{ none; }};
+                       listen-on port {self.port} {{ 127.0.0.1; }}; recursion no; }};
+            controls {{ }};
+            key {KEY} {{ algorithm hmac-sha256; secret "{SECRET}"; }};
+            zone "example.org" {{ type primary; file "example.org.zone"; notify no;
+                                  update-policy {{ grant {KEY} zonesub ANY; }}; }};
+        """)
+        self.command = ["/usr/sbin/named", "-g", "-n", "1", "-c", str(file)]
+
+
+class Knotd(NameServer):
+    def __init__(self, cluster):
+        super().__init__(cluster, "knotd")
+        self.write("example.org.zone", ZONE)
+        file = self.write("knot.conf", f"""
+server:
+    rundir: "{self.directory}"
+    listen: 127.0.0.1@{self.port}
+    background-workers: 1
+    udp-workers: 1
+    tcp-workers: 1
+database:
+    storage: "{self.directory}"
+key:
+  - id: {KEY}
+    algorithm: hmac-sha256
+    secret: {SECRET}
+acl:
+  - id: ttorch
+    key: {KEY}
+    action: [update, query]
+zone:
+  - domain: example.org
+    storage: "{self.directory}"
+    file: example.org.zone
+    acl: ttorch
+""")
+        self.command = ["/usr/sbin/knotd", "-c", str(file)]
