@@ -194,16 +194,32 @@ void form_service(FILE *out, const struct form *form) {
     print_service(out, "any", form, &all, SESSION_ANY);
 }
 
+/* PgBouncer knows no quotes in names: what it does not take becomes "_". */
+static void print_pgbouncer_name(FILE *out, const char *name) {
+    for (; *name != '\0'; name++)
+        fputc(isalnum((unsigned char)*name) || strchr("_.-", *name) != NULL ? *name : '_', out);
+}
+
+static void print_pgbouncer_value(FILE *out, const char *value) {
+    fputc('\'', out);
+    for (; *value != '\0'; value++)
+        fprintf(out, *value == '\'' ? "\'%c" : "%c", *value);
+    fputc('\'', out);
+}
+
 /* PgBouncer takes several hosts of one database only with one port: of others, the first. */
 static void print_pgbouncer(FILE *out, const char *suffix, const struct form *form, const struct hosts *hosts) {
     if (hosts->count == 0)
         return;
     uint32_t port = hosts->list[0]->postgres_port;
-    fprintf(out, "\"%s%s\" = host=", form->config->database, suffix);
+    print_pgbouncer_name(out, form->config->database);
+    fprintf(out, "%s = host=", suffix);
     for (unsigned i = 0; i < hosts->count; i++)
         if (hosts->list[i]->postgres_port == port)
             fprintf(out, "%s%s", i > 0 ? "," : "", hosts->list[i]->postgres_host);
-    fprintf(out, " port=%" PRIu32 " dbname='%s'\n", port, form->config->database);
+    fprintf(out, " port=%" PRIu32 " dbname=", port);
+    print_pgbouncer_value(out, form->config->database);
+    fputc('\n', out);
 }
 
 void form_pgbouncer(FILE *out, const struct form *form) {

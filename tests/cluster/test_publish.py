@@ -81,7 +81,7 @@ def forms(member):
         "http": (body["index"], body["primary"] and body["primary"]["member"]),
         "env": (int(found(head, env)), found(r'^TTORCH_PRIMARY="(.+)"$', env)),
         "service": (int(found(head, service)), None if re.search(none, service) else ports[first]),
-        "pgbouncer": (int(found(head, bouncer)), ports.get(found(r'^"postgres" = .* port=(\d+)', bouncer))),
+        "pgbouncer": (int(found(head, bouncer)), ports.get(found(r"^postgres = .* port=(\d+)", bouncer))),
         "template": (None, ports.get(found(r"^primary .*:(\d+)$", made))),
         "check": (None, member.name if ask(member, "/primary", "OPTIONS")[0] == 200 else None),
     }

@@ -42,6 +42,7 @@ static void other_names(struct world *w) {
     w->config.env_replica = "R#";
     w->config.env_pool = "READ";
 }
+static void odd_name(struct world *w) { w->config.database = "o'b c"; }
 static void one_port(struct world *w) {
     for (unsigned i = 0; i < 3; i++)
         w->topology.members[i].postgres_port = 5432;
@@ -111,19 +112,22 @@ static const struct {
      "\n[ro]\nhost=10.0.0.2,10.0.0.3,10.0.0.1\nport=5432,5433,5431\ndbname=app\nconnect_timeout=3\n"
      "\n[any]\nhost=10.0.0.1,10.0.0.2,10.0.0.3\nport=5431,5432,5433\ndbname=app\nconnect_timeout=3\n"},
     {form_pgbouncer, no_change,
-     HEAD(";") "[databases]\n\"app\" = host=10.0.0.1 port=5431 dbname='app'\n"
-     "\"app-read\" = host=10.0.0.2 port=5432 dbname='app'\n"},
+     HEAD(";") "[databases]\napp = host=10.0.0.1 port=5431 dbname='app'\n"
+     "app-read = host=10.0.0.2 port=5432 dbname='app'\n"},
+    {form_pgbouncer, odd_name,
+     HEAD(";") "[databases]\no_b_c = host=10.0.0.1 port=5431 dbname='o''b c'\n"
+     "o_b_c-read = host=10.0.0.2 port=5432 dbname='o''b c'\n"},
     {form_pgbouncer, one_port,
-     HEAD(";") "[databases]\n\"app\" = host=10.0.0.1 port=5432 dbname='app'\n"
-     "\"app-read\" = host=10.0.0.2,10.0.0.3 port=5432 dbname='app'\n"},
+     HEAD(";") "[databases]\napp = host=10.0.0.1 port=5432 dbname='app'\n"
+     "app-read = host=10.0.0.2,10.0.0.3 port=5432 dbname='app'\n"},
     {form_pgbouncer, no_standby,
-     HEAD(";") "[databases]\n\"app\" = host=10.0.0.1 port=5431 dbname='app'\n"
-     "\"app-read\" = host=10.0.0.1 port=5431 dbname='app'\n"},
+     HEAD(";") "[databases]\napp = host=10.0.0.1 port=5431 dbname='app'\n"
+     "app-read = host=10.0.0.1 port=5431 dbname='app'\n"},
     {form_pgbouncer, not_fresh,
      HEAD(";") "; Not fresh: this member is not in touch with a majority.\n[databases]\n"},
     {form_pgbouncer, sealed,
      HEAD(";") "; There is no primary at this moment.\n[databases]\n"
-     "\"app-read\" = host=10.0.0.2 port=5432 dbname='app'\n"},
+     "app-read = host=10.0.0.2 port=5432 dbname='app'\n"},
 };
 /* clang-format on */
 
@@ -311,7 +315,7 @@ static void test_files_follow(void **state) {
     struct stat file;
     assert_string_equal(contents(paths.made), "m1 of 3\n");
     assert_non_null(strstr(contents(paths.env), "TTORCH_PRIMARY=\"m1\""));
-    assert_non_null(strstr(contents(paths.pgbouncer), "\"app\" = host=10.0.0.1"));
+    assert_non_null(strstr(contents(paths.pgbouncer), "app = host=10.0.0.1"));
     assert_non_null(strstr(contents(paths.fresh), "fresh=true"));
     assert_int_equal(stat(paths.env, &file), 0);
     assert_int_equal(file.st_mode & 0777, 0640);
@@ -319,7 +323,7 @@ static void test_files_follow(void **state) {
     changed(w);
     assert_string_equal(contents(paths.made), "m2 of 4\n");
     assert_non_null(strstr(contents(paths.env), "TTORCH_PRIMARY=\"m2\""));
-    assert_non_null(strstr(contents(paths.pgbouncer), "\"app\" = host=10.0.0.2"));
+    assert_non_null(strstr(contents(paths.pgbouncer), "app = host=10.0.0.2"));
     assert_non_null(strstr(contents(paths.fresh), "index=75"));
 }
 
@@ -390,7 +394,7 @@ static void test_one_file_fails(void **state) {
     assert_int_equal(w->notices, 1); /* the template */
     changed(w);
     assert_int_equal(w->notices, 2);
-    assert_non_null(strstr(contents(paths.pgbouncer), "\"app\" = host=10.0.0.1")); /* the rest goes on */
+    assert_non_null(strstr(contents(paths.pgbouncer), "app = host=10.0.0.1")); /* the rest goes on */
     assert_non_null(strstr(trouble_of(w, "publish.env_file"), "later/x.env: No such file or directory"));
     assert_non_null(strstr(trouble_of(w, "publish.templates"), "made.in: line 1: there is no variable \"epohc\""));
     assert_string_equal(trouble_of(w, "publish.pgbouncer_file"), "");

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "publish/checks.h"
@@ -421,7 +422,8 @@ static void test_stream_that_is_not_read(void **state) {
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     ask_for(fd, "/v1/topology/stream");
     hear(w, fd);
-    for (unsigned i = 0; i < 12000; i++) {
+    uint64_t began = uv_hrtime(); /* the server hangs up on who is silent for longer */
+    for (unsigned i = 0; i < 12000 && uv_hrtime() - began < 2 * NSEC_PER_SEC; i++) {
         w->topology.index++;
         publish_changed(w->publish);
         uv_run(&w->loop, UV_RUN_NOWAIT);
@@ -473,12 +475,15 @@ static void test_thousand_watchers(void **state) {
     assert_int_equal(waiting(w, fds), WATCHERS);
     w->topology.index = 71;
     uint64_t began = uv_hrtime();
+    clock_t cpu = clock();
     publish_changed(w->publish);
     while (waiting(w, fds) > 0)
         uv_run(&w->loop, UV_RUN_NOWAIT);
     uint64_t took_ms = (uv_hrtime() - began) / NSEC_PER_MSEC;
-    print_message("1000 watchers woken in %d ms\n", (int)took_ms);
-    assert_in_range(took_ms, 0, 1000); /* 50 on a machine with time to spare */
+    uint64_t cpu_ms = (uint64_t)(clock() - cpu) * 1000 / CLOCKS_PER_SEC;
+    print_message("1000 watchers woken in %d ms, of which %d ms at work\n", (int)took_ms, (int)cpu_ms);
+    assert_in_range(cpu_ms, 0, 500); /* below 50 without sanitizers; others may be on this machine, too */
+    assert_in_range(took_ms, 0, 5000);
     for (unsigned i = 0; i < WATCHERS; i++)
         close(fds[i]);
 }
