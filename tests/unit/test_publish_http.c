@@ -209,18 +209,6 @@ static void test_history_as_patroni(void **state) {
     free(text);
 }
 
-/* Only where promtool is installed. */
-static void test_metrics_are_good_prometheus(void **state) {
-    struct world *w = *state;
-    if (system("command -v promtool >/dev/null") != 0)
-        skip();
-    char *text = metrics_text(&w->face, time_now());
-    FILE *tool = popen("promtool check metrics", "w");
-    fputs(text, tool);
-    assert_int_equal(pclose(tool), 0);
-    free(text);
-}
-
 /* Each name is declared once before its samples, and each value is a number. */
 static void test_metrics_lines(void **state) {
     struct world *w = *state;
@@ -517,7 +505,6 @@ int main(void) {
         TEST(test_requests),
         TEST(test_primary_ends_with_its_lease),
         TEST(test_history_as_patroni),
-        TEST(test_metrics_are_good_prometheus),
         TEST(test_metrics_lines),
         TEST(test_health),
         TEST(test_why),
