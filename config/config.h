@@ -12,6 +12,9 @@
 #define CONFIG_LIST_MAX     64 /* parameters or hba lines in one list */
 #define CONFIG_TEMPLATE_MAX 8  /* files made of templates */
 
+enum config_watchdog { CONFIG_WATCHDOG_OFF, CONFIG_WATCHDOG_AUTOMATIC, CONFIG_WATCHDOG_REQUIRED };
+extern const char *const config_watchdog_words[];
+
 enum config_durability { CONFIG_QUORUM, CONFIG_STRICT, CONFIG_ASYNC }; /* same order as Durability of the model */
 
 enum config_tsig { CONFIG_HMAC_SHA256, CONFIG_HMAC_SHA512 };
@@ -88,6 +91,8 @@ struct config {
     uint64_t max_loss_bytes; /* async only */
     unsigned probe_interval_ms;
     unsigned probe_timeout_ms;
+    enum config_watchdog watchdog;
+    char watchdog_device[PATH_MAX_LENGTH + 1];
 
     struct {
         char topology_file[PATH_MAX_LENGTH + 1]; /* default <data_directory>/topology.json; "" = none, as for all */

@@ -84,6 +84,11 @@ const struct setting settings[] = {
      .help = "How often the primary proves with a small write that it can still write."},
     {"probe.timeout", &value_duration, FIELD(probe_timeout_ms), 0, 200, 600000, "3s", .at_run_time = true,
      .help = "A primary whose probe hangs for this long has failed. Longer than `probe.interval`."},
+    {"watchdog", &value_watchdog, FIELD(watchdog), .standard = "off",
+     .help = "The kernel's watchdog, which resets a host that hangs as primary: `off`; `automatic`: where there is one; "
+             "`required`: without one this member never is primary. Taken over when PostgreSQL and its guard start anew."},
+    {"watchdog_device", &value_path, FIELD(watchdog_device), 0, 1, PATH_MAX_LENGTH, "/dev/watchdog",
+     .help = "Its device; the user who runs ttorchd must be able to write to it."},
     {"publish.topology_file", &value_path, FIELD(publish.topology_file), 0, 0, PATH_MAX_LENGTH,
      STANDARD_OURS "/topology.json",
      .help = "JSON file that always says who is primary; `\"\"` = none."},

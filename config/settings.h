@@ -43,8 +43,9 @@ struct setting {
 #define STANDARD_NEWEST "<newest>"         /* postgresql.bin_directory: see programs_find */
 
 extern const struct value_type value_name, value_text, value_path, value_secret_path, value_host, value_address,
-    value_integer, value_boolean, value_duration, value_size, value_durability, value_tsig, value_domain,
-    value_addresses, value_mode, value_variable, value_options, value_parameters, value_lines, value_templates;
+    value_integer, value_boolean, value_duration, value_size, value_durability, value_watchdog, value_tsig,
+    value_domain, value_addresses, value_mode, value_variable, value_options, value_parameters, value_lines,
+    value_templates;
 
 extern const struct setting settings[];
 extern const unsigned settings_count;

@@ -337,6 +337,22 @@ static void render_durability(const struct setting *setting, const void *base, c
     snprintf(text, size, "%s", durability_words[*(const enum config_durability *)const_field(setting, base)]);
 }
 
+const char *const config_watchdog_words[] = {
+    [CONFIG_WATCHDOG_OFF] = "off", [CONFIG_WATCHDOG_AUTOMATIC] = "automatic", [CONFIG_WATCHDOG_REQUIRED] = "required"};
+
+static status parse_watchdog(const struct setting *setting, const char *text, void *base, struct error *error) {
+    for (unsigned i = CONFIG_WATCHDOG_OFF; i <= CONFIG_WATCHDOG_REQUIRED; i++)
+        if (strcmp(text, config_watchdog_words[i]) == 0) {
+            *(enum config_watchdog *)field(setting, base) = (enum config_watchdog)i;
+            return OK;
+        }
+    return unexpected(setting, text, error);
+}
+
+static void render_watchdog(const struct setting *setting, const void *base, char *text, size_t size) {
+    snprintf(text, size, "%s", config_watchdog_words[*(const enum config_watchdog *)const_field(setting, base)]);
+}
+
 /* ---- file modes, names of variables, parameters of libpq ---- */
 
 static status parse_mode(const struct setting *setting, const char *text, void *base, struct error *error) {
@@ -463,6 +479,7 @@ const struct value_type
                       duration_bounds},
     value_size = {"size", "a size such as 512kB, 16MB or 10GB", parse_size, render_size, size_bounds},
     value_durability = {"one of the words", "quorum, strict or async", parse_durability, render_durability, no_bounds},
+    value_watchdog = {"one of the words", "off, automatic or required", parse_watchdog, render_watchdog, no_bounds},
     value_mode = {"file mode", "a file mode such as 0640", parse_mode, render_mode, no_bounds},
     value_variable = {"name of a variable", "the name of a variable such as DATABASE_URL", parse_variable, render_text,
                       no_bounds},

@@ -229,6 +229,9 @@ static status pgctl_arguments(const struct config *config, struct pgctl_argument
         .hba_lines_count = config->postgresql.hba_count,
         .slot_keep_bytes = config->postgresql.slot_keep_bytes,
         .diverged_keep_bytes = config->postgresql.diverged_keep_bytes,
+        .watchdog = config_watchdog_words[config->watchdog],
+        .watchdog_device = config->watchdog_device,
+        .watchdog_s = (config->lease_ms + 999) / 1000 + 1,
         .probe_interval_ms = config->probe_interval_ms,
     };
     return OK;

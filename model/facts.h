@@ -20,7 +20,8 @@ struct facts {
     bool guard;         /* a guard answers; without one nothing runs and nothing may be renewed */
     ServerState server; /* SERVER_DOWN only once the postmaster and all its descendants are reaped */
     uint32_t guard_epoch;
-    nsec guard_deadline; /* at which the guard kills; NSEC_NEVER if none is set (a standby) */
+    char unfenced[REASON_MAX_LENGTH + 1]; /* why it took no lease: a watchdog is required and cannot be used */
+    nsec guard_deadline;                  /* at which the guard kills; NSEC_NEVER if none is set (a standby) */
 
     /* the inside, while it answers SQL; position.timeline is IDENTIFY_SYSTEM's (the last record's timeline) */
     Position position;      /* standby: end of replay. primary: end of flushed WAL */

@@ -59,7 +59,9 @@ static void observe_words(struct core *core, Observation *own) {
     else if (core->leader && core->coordinator.why[0] != '\0')
         snprintf(own->activity, sizeof own->activity, "%s", core->coordinator.why);
     snprintf(own->trouble, sizeof own->trouble, "%s",
-             core->facts.refused[0] != '\0' ? core->facts.refused : job->trouble);
+             core->facts.refused[0] != '\0'    ? core->facts.refused
+             : core->facts.unfenced[0] != '\0' ? core->facts.unfenced
+                                               : job->trouble);
 }
 
 /* Copies what changes all the time and is acted on by nobody at once. */

@@ -75,6 +75,8 @@ static void judge_primacy(struct core *core, struct actions *actions) {
                                                             : "PostgreSQL is down");
     else if (facts->server == SERVER_DOWN && facts->data != DATA_COMPLETE && facts->data != DATA_UNKNOWN)
         relinquish(core, actions, "its data directory is gone");
+    else if (facts->server == SERVER_STANDBY && facts->unfenced[0] != '\0')
+        relinquish(core, actions, facts->unfenced);
     else if (facts->server == SERVER_STANDBY && facts->position.timeline == epoch_timeline(core))
         relinquish(core, actions, "PostgreSQL was restarted and came up as a standby");
     else if (facts->server == SERVER_STANDBY && core->cut.valid && !core->job.running && !at_base(core))

@@ -38,6 +38,8 @@ static const char *const *copy_lines(const char *const *lines, unsigned *count, 
     TEXT(data_directory)  \
     TEXT(state_directory) \
     TEXT(guard_program)   \
+    TEXT(watchdog)        \
+    TEXT(watchdog_device) \
     TEXT(listen_addresses) TEXT(socket_directory) TEXT(superuser) TEXT(replication_user) TEXT(password_file)
 
 status config_copy(struct pgctl_config *ret_copy, const struct pgctl_config *config, struct error *error) {

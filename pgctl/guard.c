@@ -32,6 +32,9 @@ struct guard {
     char socket_path[GUARD_SOCKET_PATH_MAX + 1];
     char data_directory[PATH_MAX_LENGTH + 1];
     char log_file[PATH_MAX_LENGTH + 1];
+    char watchdog[16];
+    char watchdog_device[PATH_MAX_LENGTH + 1];
+    char watchdog_s[16];
     guard_changed *changed;
     void *user;
 
@@ -238,7 +241,13 @@ static status guard_spawn(struct guard *guard, struct error *error) {
         {.flags = UV_INHERIT_FD, .data.fd = log},
         {.flags = UV_INHERIT_FD, .data.fd = log},
     };
-    char *arguments[] = {guard->program, guard->socket_path, guard->data_directory, NULL};
+    char *arguments[] = {guard->program,
+                         guard->socket_path,
+                         guard->data_directory,
+                         guard->watchdog,
+                         guard->watchdog_device,
+                         guard->watchdog_s,
+                         NULL};
     uv_process_options_t options = {
         .exit_cb = starter_exited, .file = guard->program, .args = arguments, .stdio = stdio, .stdio_count = 3};
     guard->starting = true;
@@ -281,6 +290,10 @@ static status config_take(struct guard *guard, const struct guard_config *config
         copy(guard->socket_path, sizeof guard->socket_path, "guard socket", config->socket_path, error) != OK ||
         copy(guard->data_directory, sizeof guard->data_directory, "data directory", config->data_directory, error) !=
             OK ||
+        copy(guard->watchdog, sizeof guard->watchdog, "watchdog", config->watchdog != NULL ? config->watchdog : "off",
+             error) != OK ||
+        copy(guard->watchdog_device, sizeof guard->watchdog_device, "watchdog device",
+             config->watchdog != NULL ? config->watchdog_device : "", error) != OK ||
         copy(guard->log_file, sizeof guard->log_file, "guard log", config->log_file, error) != OK)
         return FAILED;
     if (config->socket_path[0] != '/')
@@ -298,6 +311,7 @@ status guard_open(struct guard **ret_guard, uv_loop_t *loop, const struct guard_
         free(guard);
         return FAILED;
     }
+    snprintf(guard->watchdog_s, sizeof guard->watchdog_s, "%u", config->watchdog_s);
     guard->loop = loop;
     guard->changed = changed;
     guard->user = user;

@@ -36,6 +36,10 @@ struct guard_config {
     const char *socket_path;    /* unix SOCK_SEQPACKET, in a directory of mode 0700; at most 107 bytes */
     const char *data_directory; /* PGDATA: whose left-over processes a new guard kills before anything else */
     const char *log_file;       /* where a guard and its PostgreSQL write stdout and stderr */
+    const char *watchdog;       /* "off", "automatic" or "required"; NULL = off. The three are a new guard's; one that
+                                 * is taken over keeps its own */
+    const char *watchdog_device;
+    unsigned watchdog_s; /* its timeout */
 };
 
 /* Connects to the guard at socket_path, or starts one (detached: own session, survives us, not our child for long). */

@@ -144,13 +144,14 @@ static status prepare(int *ret_listener, int *ret_signals, const char *socket_pa
     return OK;
 }
 
-static status run(const char *data_directory, int listener, int signals, struct error *error) {
+static status run(const char *data_directory, int listener, int signals, const struct watchdog *watchdog,
+                  struct error *error) {
     if (leftovers_kill(data_directory, time_now() + msec(LEFTOVERS_MS), error) != OK)
         return FAILED;
     if (chdir("/") != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
         return error_set(error, "could not become the reaper of descendants: %s", strerror(errno));
     become_punctual();
-    return guard_serve(listener, signals, error);
+    return guard_serve(listener, signals, watchdog, error);
 }
 
 static int fail(const struct error *error) {
@@ -162,9 +163,14 @@ static int fail(const struct error *error) {
 int main(int argc, char *argv[]) {
     struct error error;
     int listener = -1, signals = -1;
-    if (argc != 3 || argv[1][0] != '/' || strlen(argv[1]) > GUARD_SOCKET_PATH_MAX) {
+    struct watchdog watchdog;
+    bool watched = argc == 6;
+    if ((argc != 3 && !watched) ||
+        !watchdog_init(&watchdog, watched ? argv[3] : "off", watched ? argv[4] : "", watched ? atoi(argv[5]) : 0) ||
+        argv[1][0] != '/' || strlen(argv[1]) > GUARD_SOCKET_PATH_MAX) {
         fprintf(stderr,
-                "usage: ttorch-guard SOCKET DATA_DIRECTORY\nttorchd starts it; SOCKET is an absolute path of "
+                "usage: ttorch-guard SOCKET DATA_DIRECTORY [off|automatic|required WATCHDOG SECONDS]\nttorchd starts "
+                "it; SOCKET is an absolute path of "
                 "at most %d bytes\n",
                 GUARD_SOCKET_PATH_MAX);
         return 2;
@@ -176,7 +182,7 @@ int main(int argc, char *argv[]) {
     if (prepare(&listener, &signals, argv[1], &error) != OK)
         return fail(&error);
     detach();
-    status ended = run(argv[2], listener, signals, &error);
+    status ended = run(argv[2], listener, signals, &watchdog, &error);
     unlink(argv[1]);
     guard_say_flush();
     return ended == OK ? EXIT_SUCCESS : fail(&error);

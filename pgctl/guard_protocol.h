@@ -38,6 +38,9 @@ struct guard_start_request {
     char arguments[GUARD_ARGUMENT_BYTES]; /* each ends with NUL; the first is the program's path */
 };
 
+/* How the refusal to arm begins when a watchdog is required and cannot be used: it will not help to ask again soon. */
+#define GUARD_NO_WATCHDOG "watchdog: "
+
 enum guard_server { GUARD_DOWN, GUARD_RUNNING, GUARD_KILLING /* killed or exited, not yet all reaped */ };
 
 /* As struct guard_state in pgctl/guard.h. */

@@ -11,6 +11,7 @@
 
 #include "pgctl/guard_instance.h"
 #include "pgctl/guard_say.h"
+#include "pgctl/guard_watchdog.h"
 
 #define CLIENTS_MAX 4 /* a daemon, the one before it that is frozen, somebody who looks, and one to spare */
 
@@ -24,6 +25,7 @@ struct client {
 struct server {
     int listener, signals;
     struct instance instance;
+    struct watchdog watchdog;
     struct client clients[CLIENTS_MAX]; /* oldest first */
     unsigned count;
     bool ending;
@@ -101,6 +103,18 @@ static void attach(struct server *server, struct client *client) {
     client->obeyed = true;
 }
 
+static nsec deadline_in_force(const struct instance *instance) {
+    return instance->phase == INSTANCE_DOWN ? NSEC_NEVER : instance->told.deadline;
+}
+
+/* No lease without the watchdog where it is required. */
+static status arm(struct server *server, const struct guard_request *request, struct error *error) {
+    bool begins = request->deadline != NSEC_NEVER && server->instance.phase == INSTANCE_RUNNING;
+    if (begins && watchdog_begin(&server->watchdog, error) != OK)
+        return FAILED;
+    return instance_arm(&server->instance, request->epoch, request->deadline, error);
+}
+
 static status obey(struct server *server, struct client *client, struct guard_start_request *message,
                    struct error *error) {
     const struct guard_request *request = &message->request;
@@ -119,7 +133,7 @@ static status obey(struct server *server, struct client *client, struct guard_st
         instance_kill(instance);
         return OK;
     case GUARD_COMMAND_ARM:
-        return instance_arm(instance, request->epoch, request->deadline, error);
+        return arm(server, request, error);
     case GUARD_COMMAND_END:
         server->ending = true;
         instance_kill(instance);
@@ -194,7 +208,9 @@ static void wait_for_event(const struct server *server, struct pollfd *fds) {
     fds[POLL_LISTENER] = (struct pollfd){.fd = server->listener, .events = POLLIN};
     for (unsigned i = 0; i < server->count; i++)
         fds[POLL_CLIENTS + i] = (struct pollfd){.fd = server->clients[i].fd, .events = POLLIN};
-    nsec next = instance_next(&server->instance);
+    nsec next = instance_next(&server->instance), feed = watchdog_next(&server->watchdog);
+    if (feed < next && time_now() < server->instance.told.deadline) /* past it only the killing matters */
+        next = feed;
     int timeout = next == NSEC_NEVER ? -1 : (int)msec_between(time_now(), next) + 1;
     if (poll(fds, POLL_CLIENTS + server->count, timeout) < 0)
         for (unsigned i = 0; i < POLL_CLIENTS + server->count; i++)
@@ -214,15 +230,17 @@ static void serve_once(struct server *server) {
             client_drop(server, i);
     if (fds[POLL_LISTENER].revents != 0)
         client_accept(server);
+    watchdog_tend(&server->watchdog, deadline_in_force(&server->instance), time_now());
     publish(server);
     if (instance_is_patient(&server->instance))
         guard_say_flush();
 }
 
-status guard_serve(int listener, int signals, struct error *error) {
+status guard_serve(int listener, int signals, const struct watchdog *watchdog, struct error *error) {
     static struct server server;
     server.listener = listener;
     server.signals = signals;
+    server.watchdog = *watchdog;
     if (instance_init(&server.instance, error) != OK)
         return FAILED;
     while (!server.ending || server.instance.phase != INSTANCE_DOWN)

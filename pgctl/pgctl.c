@@ -86,7 +86,17 @@ static void guard_news(void *user, const struct guard_state *state) {
 }
 
 bool pgctl_arm(struct pgctl *pgctl, uint32_t epoch, nsec deadline) {
-    return guard_arm(pgctl->guard, epoch, deadline, NULL) == OK;
+    struct error error;
+    char *unfenced = pgctl->facts.unfenced;
+    bool armed = guard_arm(pgctl->guard, epoch, deadline, &error) == OK;
+    const char *why = armed ? NULL : strstr(error.text, GUARD_NO_WATCHDOG);
+    if (why != NULL && unfenced[0] == '\0')
+        pgctl_notice(pgctl, "no lease without a watchdog, so never primary: %s", why);
+    if (armed)
+        unfenced[0] = '\0';
+    else if (why != NULL)
+        snprintf(unfenced, sizeof pgctl->facts.unfenced, "%.*s", REASON_MAX_LENGTH, why);
+    return armed;
 }
 
 /* ---- opening ---- */
@@ -169,6 +179,9 @@ static status open_parts(struct pgctl *pgctl, struct error *error) {
     struct guard_config guard = {.program = pgctl->config.guard_program,
                                  .socket_path = pgctl->guard_socket,
                                  .data_directory = pgctl->config.data_directory,
+                                 .watchdog = pgctl->config.watchdog[0] != '\0' ? pgctl->config.watchdog : NULL,
+                                 .watchdog_device = pgctl->config.watchdog_device,
+                                 .watchdog_s = pgctl->config.watchdog_s,
                                  .log_file = pgctl->log_path};
     operate_open(pgctl);
     if (observer_open(pgctl, error) == FAILED || upkeep_open(pgctl, error) == FAILED)

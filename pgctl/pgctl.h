@@ -41,7 +41,10 @@ struct pgctl_config {
     unsigned hba_lines_count;
     uint64_t slot_keep_bytes;     /* max_slot_wal_keep_size */
     uint64_t diverged_keep_bytes; /* most that is kept of diverged WAL, of all times together */
-    unsigned probe_interval_ms;   /* durable write on a primary */
+    const char *watchdog;         /* "off", "automatic" or "required"; NULL = off; of the next guard that is started */
+    const char *watchdog_device;
+    unsigned watchdog_s;        /* its timeout */
+    unsigned probe_interval_ms; /* durable write on a primary */
 };
 
 struct pgctl_callbacks {

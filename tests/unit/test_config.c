@@ -106,7 +106,7 @@ static const struct complaint_row complaint_rows[] = {
      {"F:5:1: unknown setting \"probe.interval\": did you mean \"interval\" in the section \"probe\"?"}},
     {BASE DATA "xyzzy: 1\n",
      {"F:5:1: unknown setting \"xyzzy\": write one of cluster, member, members, data_directory, runtime_directory, http, "
-      "postgresql, replication, durability, lease, max_loss, probe, publish, dns"}},
+      "postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns"}},
     /* DNS */
     {BASE DATA "dns: {zone: db.example.org, listen: [10.0.0.1, nobody]}\n",
      {"F:5:48: dns.listen: expected addresses such as [10.0.0.1, \"::1\"], found \"nobody\""}},
@@ -130,7 +130,7 @@ static const struct complaint_row complaint_rows[] = {
     {BASE DATA "\"a\\nb\\0\": 1\n", {"F:5:1: a key: expected a name, found a text with a zero byte"}},
     {BASE DATA "\"a\\n\\e[31m\": 1\n",
      {"F:5:1: unknown setting \"a??[31m\": write one of cluster, member, members, data_directory, runtime_directory, "
-      "http, postgresql, replication, durability, lease, max_loss, probe, publish, dns"}},
+      "http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns"}},
     {BASE DATA "lease: 2s\nlease: 3s\n", {"F:6:1: \"lease\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "http: {port: 1, port: 1}\n", {"F:5:17: \"port\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "replication: {password: hunter2}\n",
@@ -207,7 +207,7 @@ static const struct complaint_row complaint_rows[] = {
     /* types and bounds */
     {BASE DATA "cluster_name: x\nlease: [2s]\n",
      {"F:5:1: unknown setting \"cluster_name\": write one of cluster, member, members, data_directory, "
-      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, publish, dns",
+      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns",
       "F:6:8: lease: expected a duration such as 500ms, 2s or 1min, found a list"}},
     {BASE DATA "lease: 2\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"2\""}},
     {BASE DATA "lease: -2s\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"-2s\""}},

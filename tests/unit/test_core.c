@@ -317,6 +317,10 @@ static void assigned_pledged(void) {
     assigned();
     core.facts.pledged_epoch = 3;
 }
+static void assigned_unfenced(void) {
+    assigned_without_lease();
+    snprintf(core.facts.unfenced, sizeof core.facts.unfenced, "watchdog: /dev/watchdog: No such file or directory");
+}
 static void assigned_uncut(void) {
     assigned();
     core.cut.valid = false;
@@ -365,6 +369,7 @@ static void test_reconcile_primary(void **state) {
         {"assigned, but pledged not to", assigned_pledged, OPERATE_NONE, false},
         {"assigned, not cut", assigned_uncut, OPERATE_CUT, false},
         {"restarted within its epoch", restarted_in_epoch, OPERATE_NONE, true},
+        {"assigned, its guard takes no lease", assigned_unfenced, OPERATE_NONE, true},
         {"fell", fell, OPERATE_NONE, true},
         {"fell, and only it acknowledged", fell_with_the_only_copy, OPERATE_START, true},
         {"fell, could start as a primary", fell_without_signal, OPERATE_START, false},

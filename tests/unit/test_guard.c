@@ -20,11 +20,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/watchdog.h>
+
 #include <cmocka.h>
 #include <libpq-fe.h>
 #include <uv.h>
 
 #include "pgctl/guard.h"
+#include "pgctl/guard_watchdog.h"
 
 #define AWAIT_MS    20000
 #define TICK_MS     3
@@ -91,6 +94,8 @@ static unsigned survivors(const struct family *family) {
 
 /* ---- a client ---- */
 
+static const char *watchdog_mode; /* of guards that are started */
+
 struct client {
     uv_loop_t loop;
     uv_timer_t tick, limit;
@@ -137,7 +142,13 @@ static void await_end(struct client *client) {
 
 static void connect_guard(struct client *client) {
     struct error error;
-    struct guard_config config = {program, client->socket_path, client->data, client->log_file};
+    struct guard_config config = {.program = program,
+                                  .socket_path = client->socket_path,
+                                  .data_directory = client->data,
+                                  .log_file = client->log_file,
+                                  .watchdog = watchdog_mode,
+                                  .watchdog_device = "/nowhere/watchdog",
+                                  .watchdog_s = 3};
     client->changes = 0;
     memset(&client->state, 0, sizeof client->state);
     assert_int_equal(guard_open(&client->guard, &client->loop, &config, on_changed, client, &error), OK);
@@ -607,10 +618,14 @@ static void test_bad_configuration(void **unused) {
     memset(longer, 'x', 150);
     longer[0] = '/';
     longer[150] = '\0';
-    struct guard_config config = {program, longer, data_directory, "/dev/null"};
+    struct guard_config config = {
+        .program = program, .socket_path = longer, .data_directory = data_directory, .log_file = "/dev/null"};
     assert_int_equal(guard_open(&guard, uv_default_loop(), &config, on_changed, NULL, &error), FAILED);
     assert_non_null(strstr(error.text, "longer than 107"));
-    config = (struct guard_config){"/nowhere/ttorch-guard", "/tmp/x", data_directory, "/dev/null"};
+    config = (struct guard_config){.program = "/nowhere/ttorch-guard",
+                                   .socket_path = "/tmp/x",
+                                   .data_directory = data_directory,
+                                   .log_file = "/dev/null"};
     assert_int_equal(guard_open(&guard, uv_default_loop(), &config, on_changed, NULL, &error), FAILED);
     assert_non_null(strstr(error.text, "No such file"));
     assert_null(guard);
@@ -907,8 +922,115 @@ static void use_directory(const char *path) {
     snprintf(postgres_port, sizeof postgres_port, "%d", 20000 + getpid() % 20000);
 }
 
+/* ---- the watchdog ---- */
+
+static struct {
+    int timeout; /* that the device takes, whatever it is told; 0 = it refuses all */
+    int told;
+} device;
+
+static int control_device(int fd, unsigned long request, int *value) {
+    (void)fd;
+    errno = ENOTTY;
+    if (device.timeout == 0)
+        return -1;
+    if (request == WDIOC_SETTIMEOUT)
+        device.told = *value;
+    *value = device.timeout;
+    return 0;
+}
+
+/* What the device was written since. */
+static const char *written(int fifo) {
+    static char bytes[64];
+    ssize_t length = read(fifo, bytes, sizeof bytes - 1);
+    bytes[length > 0 ? length : 0] = '\0';
+    return bytes;
+}
+
+/* A FIFO takes writes as the device does; its ioctls are control_device's. */
+static int watchdog_fifo(char path[PATH_SIZE]) {
+    snprintf(path, PATH_SIZE, "%.200s/watchdog", directory);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int fifo = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(fifo >= 0);
+    return fifo;
+}
+
+static void watchdog_is_fed_until_the_deadline(void **state) {
+    (void)state;
+    char path[PATH_SIZE];
+    struct watchdog watchdog;
+    struct error error;
+    int fifo = watchdog_fifo(path);
+    assert_true(watchdog_init(&watchdog, "required", path, 3));
+    watchdog.control = control_device;
+    device.timeout = 4;
+    assert_int_equal(watchdog_next(&watchdog), NSEC_NEVER);
+    assert_int_equal(watchdog_begin(&watchdog, &error), OK);
+    assert_int_equal(device.told, 3);
+    assert_int_equal(watchdog.interval, msec(1000)); /* of what it has, not of what it was told */
+    assert_string_equal(written(fifo), "\1");
+    assert_int_equal(watchdog_begin(&watchdog, &error), OK); /* renewed */
+    nsec first = watchdog_next(&watchdog), deadline = first + msec(1500);
+    watchdog_tend(&watchdog, deadline, first - 1);
+    assert_string_equal(written(fifo), "");
+    watchdog_tend(&watchdog, deadline, first);
+    assert_string_equal(written(fifo), "\1");
+    watchdog_tend(&watchdog, deadline, deadline + msec(5000)); /* killing takes long: it may bite */
+    assert_string_equal(written(fifo), "");
+    watchdog_tend(&watchdog, NSEC_NEVER, deadline + msec(5001));
+    assert_string_equal(written(fifo), "V");
+    assert_int_equal(watchdog_next(&watchdog), NSEC_NEVER);
+    close(fifo);
+}
+
+static void watchdog_that_cannot_be_used(void **state) {
+    (void)state;
+    char path[PATH_SIZE];
+    struct watchdog watchdog;
+    struct error error;
+    int fifo = watchdog_fifo(path);
+    assert_false(watchdog_init(&watchdog, "maybe", path, 3));
+    assert_true(watchdog_init(&watchdog, "required", path, 3)); /* with real ioctls: not a watchdog */
+    assert_int_equal(watchdog_begin(&watchdog, &error), FAILED);
+    assert_int_equal(strncmp(error.text, GUARD_NO_WATCHDOG, strlen(GUARD_NO_WATCHDOG)), 0);
+    assert_string_equal(written(fifo), "V");
+    watchdog.control = control_device;
+    device.timeout = 1; /* too short to be on time */
+    assert_int_equal(watchdog_begin(&watchdog, &error), FAILED);
+    assert_non_null(strstr(error.text, "timeout of 1 s"));
+    assert_true(watchdog_init(&watchdog, "automatic", "/nowhere", 3));
+    assert_int_equal(watchdog_begin(&watchdog, &error), OK);
+    assert_int_equal(watchdog_next(&watchdog), NSEC_NEVER);
+    assert_true(watchdog_init(&watchdog, "off", "", 0));
+    assert_int_equal(watchdog_begin(&watchdog, &error), OK);
+    close(fifo);
+}
+
+/* The guard itself: no lease where a watchdog is required and there is none. */
+static void required_watchdog_is_the_condition(void **state) {
+    (void)state;
+    struct client client = {.data = data_directory};
+    struct error error;
+    watchdog_mode = "required";
+    client_open(&client, "watchdog");
+    watchdog_mode = NULL;
+    start(&client, (const char *const[]){"/bin/sleep", "300", NULL});
+    await(&client, client.state.server == GUARD_RUNNING);
+    assert_int_equal(guard_arm(client.guard, 1, time_now() + msec(5000), &error), FAILED);
+    assert_non_null(strstr(error.text, GUARD_NO_WATCHDOG "/nowhere/watchdog: "));
+    assert_int_equal(client.state.deadline, NSEC_NEVER);
+    assert_int_equal(guard_arm(client.guard, 1, NSEC_NEVER, &error), OK); /* as a standby it may run */
+    client_end(&client);
+}
+
 int main(int argc, char *argv[]) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(watchdog_is_fed_until_the_deadline),
+        cmocka_unit_test(watchdog_that_cannot_be_used),
+        cmocka_unit_test(required_watchdog_is_the_condition),
         cmocka_unit_test(test_exit_is_reported),
         cmocka_unit_test(test_restarts),
         cmocka_unit_test(test_exec_failure_is_told),
