@@ -16,7 +16,7 @@ enum planted_bug {
     PLANTED_NAMES,      /* a receiver of an older epoch acknowledges */
     PLANTED_COPY,       /* any copy of a member counts for its rule */
     PLANTED_BASECHK,    /* promotes at another position than the chosen one */
-    PLANTED_NOBROKEN,   /* a half-rewound data directory counts as complete */
+    PLANTED_NOBROKEN,   /* a half-rewound data directory counts as complete (and towards anyone is rewound) */
     PLANTED_STANDBYRST, /* a primary that crashed comes up as a primary again */
     PLANTED_SENDERS,    /* a rule counts as in force before every WAL sender uses it */
     PLANTED_DEFINED,    /* and before the checkpointer lets commits wait */

@@ -233,7 +233,7 @@ static struct wish wish_as_follower(struct core *core) {
         return nothing();
     if (lineage_contains(topology, topology->epoch, core->cut.position) || planted(FOLLOWCHK))
         return wish(OPERATE_FOLLOW, "its WAL is part of the primary's history");
-    if (!topology->open && !opening_needs_us(core))
+    if (!topology->open && !opening_needs_us(core) && !planted(NOBROKEN))
         return nothing(); /* our rewind might destroy the last copy of something acknowledged */
     core->must_rewind = true;
     uint32_t timeline = core->cut.position.timeline;
@@ -286,7 +286,7 @@ static struct wish wish_down(struct core *core) {
     if (core->facts.copy == 0)
         return wish(OPERATE_ADOPT, "it holds this cluster's data");
     if (core->must_rewind)
-        return topology->open || opening_needs_us(core) ? wish(OPERATE_REWIND, "") : nothing();
+        return topology->open || opening_needs_us(core) || planted(NOBROKEN) ? wish(OPERATE_REWIND, "") : nothing();
     const Rule *rule = rule_newest(topology);
     bool only_copy = rule != NULL && rule->needed == 0; /* what it acknowledged may be nowhere else */
     bool just_fell = !only_copy && core->relinquished_epoch != 0 && core->relinquished_epoch + 1 >= topology->epoch;

@@ -6,7 +6,7 @@
  * its first renewal. */
 void voter_reset(struct core *core, bool restarted) {
     uint32_t lease_ms = restarted || !core->synced ? core->topology.longest_lease_ms : core->topology.settings.lease_ms;
-    if (restarted && planted(AMNESIA))
+    if (planted(AMNESIA) && (restarted || !core->synced))
         lease_ms = 0;
     nsec until = (restarted ? core->started_at : core->now) + msec(lease_ms);
     core->promise = (struct promise){.epoch = core->topology.epoch, .until = until};

@@ -37,7 +37,8 @@ static void commit(struct world *world, const uint8_t *bytes, size_t length) {
     }
     for (unsigned i = 0; i < world->members_count; i++)
         if (world->members[i].up)
-            timer_at_latest(world, i, TIMER_APPLY, world->now + 100000 + draw_time(world, msec(4)));
+            timer_at_latest(world, i, TIMER_APPLY,
+                            world->now + 100000 + draw_time(world, msec(world->members[i].slow_apply > 0 ? 800 : 4)));
 }
 
 void log_found(struct world *world) {

@@ -7,11 +7,31 @@
 #define FOUNDED msec(2500) /* the first fault comes after this */
 
 static const char *const fault_names[FAULT_KINDS] = {
-    "postgres is killed", "postgres freezes", "postgres is restarted", "daemon is killed",  "daemon freezes",
-    "daemon is stopped",  "host is killed",   "host freezes",          "guard freezes",     "data directory is lost",
-    "isolated",           "cut off one way",  "cut off from",          "messages get lost", "slow network",
-    "slow apply",         "late proposals",   "leader changes",        "operations fail",   "promotions fail",
-    "slow reload",        "switchover"};
+    [FAULT_POSTGRES_KILL] = "postgres is killed",
+    [FAULT_POSTGRES_FREEZE] = "postgres freezes",
+    [FAULT_POSTGRES_RESTART] = "postgres is restarted",
+    [FAULT_DAEMON_KILL] = "daemon is killed",
+    [FAULT_DAEMON_FREEZE] = "daemon freezes",
+    [FAULT_DAEMON_STOP] = "daemon is stopped",
+    [FAULT_HOST_KILL] = "host is killed",
+    [FAULT_HOST_FREEZE] = "host freezes",
+    [FAULT_GUARD_FREEZE] = "guard freezes",
+    [FAULT_DISK_LOST] = "data directory is lost",
+    [FAULT_RESTORED] = "data directory is restored from a backup",
+    [FAULT_ISOLATE] = "isolated",
+    [FAULT_CUT_ONE_WAY] = "cut off one way",
+    [FAULT_CUT_PAIR] = "cut off from another",
+    [FAULT_MUTE] = "mute",
+    [FAULT_LOSS] = "messages get lost",
+    [FAULT_SLOW_NETWORK] = "slow network",
+    [FAULT_SLOW_APPLY] = "slow apply",
+    [FAULT_LATE_PROPOSALS] = "late proposals",
+    [FAULT_LEADER_CHANGE] = "leader changes",
+    [FAULT_OPERATIONS_FAIL] = "operations fail",
+    [FAULT_PROMOTIONS_FAIL] = "promotions fail",
+    [FAULT_SLOW_RELOAD] = "slow reload",
+    [FAULT_SWITCHOVER] = "switchover",
+};
 const char *fault_name(enum fault_kind kind) { return fault_names[kind]; }
 
 static const char *const planted_names[PLANTED_COUNT] = {
@@ -30,6 +50,7 @@ static const struct {
     [FAULT_DAEMON_FREEZE] = {5, 5000},   [FAULT_DAEMON_STOP] = {3, 6000},
     [FAULT_HOST_KILL] = {9, 8000},       [FAULT_HOST_FREEZE] = {4, 5000},
     [FAULT_GUARD_FREEZE] = {2, 4000},    [FAULT_DISK_LOST] = {4, 0},
+    [FAULT_RESTORED] = {3, 0},           [FAULT_MUTE] = {4, 5000},
     [FAULT_ISOLATE] = {8, 6000},         [FAULT_CUT_ONE_WAY] = {7, 6000},
     [FAULT_CUT_PAIR] = {6, 6000},        [FAULT_LOSS] = {3, 6000},
     [FAULT_SLOW_NETWORK] = {4, 6000},    [FAULT_SLOW_APPLY] = {4, 6000},
@@ -47,18 +68,19 @@ static const unsigned long favoured[PLANTED_COUNT] = {
     [PLANTED_BARRIER] = F(DAEMON_KILL) | F(POSTGRES_KILL) | F(SLOW_APPLY) | F(CUT_PAIR) | F(CUT_ONE_WAY),
     [PLANTED_PLEDGE] = F(DAEMON_KILL) | F(POSTGRES_KILL) | F(SLOW_APPLY) | F(CUT_PAIR) | F(CUT_ONE_WAY),
     [PLANTED_TAG] = F(CUT_ONE_WAY) | F(CUT_PAIR) | F(POSTGRES_KILL) | F(DAEMON_FREEZE) | F(SLOW_NETWORK),
-    [PLANTED_VOIDSEAL] = F(LATE_PROPOSALS) | F(HOST_KILL) | F(POSTGRES_KILL) | F(LEADER_CHANGE) | F(SLOW_RELOAD),
+    [PLANTED_VOIDSEAL] =
+        F(LATE_PROPOSALS) | F(HOST_KILL) | F(POSTGRES_KILL) | F(DAEMON_KILL) | F(CUT_PAIR) | F(PROMOTIONS_FAIL),
     [PLANTED_HIGHEST] = F(HOST_KILL) | F(ISOLATE) | F(CUT_PAIR) | F(POSTGRES_FREEZE),
     [PLANTED_FOLLOWCHK] = F(ISOLATE) | F(HOST_KILL) | F(PROMOTIONS_FAIL) | F(CUT_PAIR),
     [PLANTED_NAMES] = F(ISOLATE) | F(CUT_PAIR) | F(HOST_KILL) | F(DAEMON_FREEZE) | F(PROMOTIONS_FAIL),
-    [PLANTED_COPY] = F(DISK_LOST) | F(HOST_KILL) | F(POSTGRES_KILL) | F(ISOLATE),
-    [PLANTED_BASECHK] = F(DISK_LOST) | F(PROMOTIONS_FAIL) | F(CUT_PAIR) | F(SLOW_APPLY) | F(POSTGRES_KILL),
-    [PLANTED_NOBROKEN] = F(HOST_KILL) | F(ISOLATE) | F(DAEMON_KILL) | F(OPERATIONS_FAIL) | F(PROMOTIONS_FAIL),
+    [PLANTED_COPY] = F(RESTORED) | F(HOST_KILL) | F(POSTGRES_KILL) | F(CUT_PAIR) | F(DAEMON_KILL),
+    [PLANTED_BASECHK] = F(RESTORED) | F(LATE_PROPOSALS) | F(POSTGRES_KILL),
+    [PLANTED_NOBROKEN] = F(HOST_KILL) | F(ISOLATE) | F(POSTGRES_KILL) | F(PROMOTIONS_FAIL) | F(CUT_PAIR),
     [PLANTED_STANDBYRST] = F(POSTGRES_RESTART) | F(CUT_PAIR) | F(DAEMON_FREEZE) | F(DAEMON_KILL),
-    [PLANTED_SENDERS] = F(SLOW_RELOAD) | F(HOST_KILL) | F(POSTGRES_FREEZE) | F(CUT_PAIR) | F(ISOLATE),
+    [PLANTED_SENDERS] = F(SLOW_RELOAD) | F(DAEMON_KILL) | F(DAEMON_FREEZE) | F(POSTGRES_KILL) | F(CUT_PAIR),
     [PLANTED_DEFINED] = F(SLOW_RELOAD) | F(HOST_KILL) | F(POSTGRES_KILL) | F(ISOLATE),
     [PLANTED_ACKNEW] = F(CUT_PAIR) | F(HOST_KILL) | F(SLOW_NETWORK) | F(ISOLATE),
-    [PLANTED_DOMIN] = F(PROMOTIONS_FAIL) | F(POSTGRES_KILL) | F(HOST_KILL),
+    [PLANTED_DOMIN] = F(PROMOTIONS_FAIL) | F(POSTGRES_KILL) | F(DISK_LOST) | F(HOST_KILL),
     [PLANTED_RETRY] = F(PROMOTIONS_FAIL) | F(POSTGRES_KILL) | F(HOST_KILL),
     [PLANTED_PRESEAL] = F(CUT_ONE_WAY) | F(CUT_PAIR) | F(ISOLATE) | F(LOSS) | F(LATE_PROPOSALS),
     [PLANTED_AMNESIA] = F(DAEMON_KILL) | F(CUT_PAIR) | F(HOST_KILL) | F(CUT_ONE_WAY),
@@ -69,6 +91,69 @@ static const unsigned long favoured[PLANTED_COUNT] = {
     [PLANTED_REPLYTIME] = F(ISOLATE) | F(SLOW_NETWORK) | F(CUT_ONE_WAY),
     [PLANTED_EARLY] = F(LEADER_CHANGE) | F(LATE_PROPOSALS) | F(HOST_KILL),
     [PLANTED_UNOPENED] = F(POSTGRES_KILL),
+};
+
+/* Some show only if things happen in a certain order: a scene that is played again and again. */
+struct scene {
+    enum fault_kind kind;
+    enum victim victim;
+    unsigned leases, at_ms, jitter_ms; /* when: at + leases * lease + up to jitter */
+    unsigned lasts_ms, lasts_jitter_ms;
+    unsigned pick, other; /* which after the primary, from 1; 0 = any */
+};
+#define SCENES_MAX 6
+#define ROUND_MS   12000
+#define GUARD_FAILS                                                  \
+    {                                                                \
+        {FAULT_GUARD_FREEZE, VICTIM_PRIMARY, 0, 0, 10, 6000, 1000},  \
+            {FAULT_SLOW_APPLY, VICTIM_STANDBY, 0, 0, 10, 7000, 0},   \
+            {FAULT_DAEMON_KILL, VICTIM_STANDBY, 1, 0, 150, 5, 60}, { \
+            FAULT_DAEMON_KILL, VICTIM_STANDBY, 1, 0, 300, 5, 60      \
+        }                                                            \
+    }
+static const struct scene scenes[PLANTED_COUNT][SCENES_MAX] = {
+    /* A standby restarts right after it answered, lives in the past, and meets a primary whose guard does not kill. */
+    [PLANTED_BARRIER] = GUARD_FAILS,
+    [PLANTED_PLEDGE] = GUARD_FAILS,
+    /* One voter's promise runs out, the other's did a moment ago, but was given anew. */
+    [PLANTED_PRESEAL] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 0, 300},
+                         {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 100, 500, 5000, 0},
+                         {FAULT_LOSS, VICTIM_MEMBER, 0, 0, 10, 6000, 0}},
+    [PLANTED_AMNESIA] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 6000, 0},
+                         {FAULT_DAEMON_KILL, VICTIM_STANDBY, 1, 100, 1500, 5, 30}},
+    /* What the primary sends is lost, while late replies still come in, and it learns of the seal late. */
+    [PLANTED_REPLYTIME] = {{FAULT_SLOW_NETWORK, VICTIM_MEMBER, 0, 0, 10, 6000, 0},
+                           {FAULT_SLOW_APPLY, VICTIM_PRIMARY, 0, 0, 10, 6000, 0},
+                           {FAULT_MUTE, VICTIM_PRIMARY, 0, 300, 1000, 5000, 0}},
+    /* A member leaves the rule because its daemon is silent, while its WAL sender still goes by the old one: it and
+     * another acknowledge, and are not there when the two who lag answer. */
+    [PLANTED_SENDERS] = {{FAULT_SLOW_RELOAD, VICTIM_MEMBER, 0, 0, 10, 11000, 0},
+                         {FAULT_DAEMON_FREEZE, VICTIM_NEXT, 0, 0, 10, 10000, 1000, 1},
+                         {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 6000, 700, 900, 0, 0, 3},
+                         {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 6000, 700, 900, 0, 0, 4},
+                         {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 0, 6650, 200, 4000, 0, 2},
+                         {FAULT_HOST_KILL, VICTIM_PRIMARY, 0, 6700, 200, 5000, 0}},
+    /* The end of a rule change lands when the next epoch is assigned, whose primary dies before it is open. */
+    [PLANTED_VOIDSEAL] = {{FAULT_LATE_PROPOSALS, VICTIM_MEMBER, 0, 0, 10, 11000, 0},
+                          {FAULT_DAEMON_FREEZE, VICTIM_NEXT, 0, 0, 10, 7000, 10, 2},
+                          {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 7200, 600, 400, 500, 0, 2},
+                          {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 7400, 600, 0, 0},
+                          {FAULT_HOST_KILL, VICTIM_PRIMARY, 0, 7450, 700, 6000, 0}},
+    /* The chosen one is restored from a backup before it knows that it is chosen. */
+    [PLANTED_BASECHK] = {{FAULT_LATE_PROPOSALS, VICTIM_MEMBER, 0, 0, 10, 8000, 0},
+                         {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 500, 10, 0, 0},
+                         {FAULT_RESTORED, VICTIM_NEXT, 0, 530, 2000, 0, 0, 1},
+                         {FAULT_RESTORED, VICTIM_NEXT, 0, 530, 2000, 0, 0, 2}},
+    /* The old primary is rewound towards one that never opens. */
+    [PLANTED_NOBROKEN] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 900, 0, 0, 1},
+                          {FAULT_ISOLATE, VICTIM_PRIMARY, 0, 300, 100, 1300, 300},
+                          {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 1, 350, 150, 2000, 500, 1},
+                          {FAULT_HOST_KILL, VICTIM_PRIMARY, 1, 1300, 1200, 6000, 0}},
+    /* Opened without anybody else having its base; then gone. */
+    [PLANTED_ACKNEW] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 800, 0, 0, 2},
+                        {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 300, 10, 0, 0},
+                        {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 0, 308, 40, 400, 300, 2},
+                        {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 380, 250, 0, 0}},
 };
 
 /* ---- drawing ---- */
@@ -118,6 +203,31 @@ static void roll_faults(struct dice *dice, struct plan *plan, int bug) {
     plan->ends += msec(10);
 }
 
+static void play_scenes(struct dice *dice, struct plan *plan, int bug) {
+    nsec from = NSEC_PER_SEC + FOUNDED;
+    plan->faults_count = 0;
+    for (unsigned round = 0; round < 4; round++, from += msec(ROUND_MS) + roll(dice, msec(2000)))
+        for (unsigned i = 0; i < SCENES_MAX && scenes[bug][i].jitter_ms > 0; i++) {
+            const struct scene *scene = &scenes[bug][i];
+            struct fault *fault = &plan->faults[plan->faults_count++];
+            bool instant = usual[scene->kind].most_ms == 0, with_lease = scene->lasts_ms == 0;
+            *fault = (struct fault){.kind = scene->kind, .victim = scene->victim};
+            fault->at = from + msec(scene->at_ms + scene->leases * plan->lease_ms) + roll(dice, msec(scene->jitter_ms));
+            fault->lasts = instant ? 0
+                                   : msec(with_lease ? plan->lease_ms : scene->lasts_ms) +
+                                         roll(dice, msec(scene->lasts_jitter_ms) + 1);
+            fault->member = (uint8_t)(scene->pick > 0 ? scene->pick - 1 : roll(dice, 8));
+            fault->other = (uint8_t)(scene->other > 0 ? scene->other - 1 : roll(dice, 8));
+        }
+    for (unsigned i = 1; i < plan->faults_count; i++) /* in order of time */
+        for (unsigned j = i; j > 0 && plan->faults[j].at < plan->faults[j - 1].at; j--) {
+            struct fault later = plan->faults[j - 1];
+            plan->faults[j - 1] = plan->faults[j];
+            plan->faults[j] = later;
+        }
+    plan->ends = from + msec(10000);
+}
+
 void plan_plain(struct plan *plan, unsigned members, uint64_t seed, Durability durability) {
     memset(plan, 0, sizeof *plan);
     plan->seed = seed;
@@ -164,7 +274,16 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
         plan->delay_us = 200;
         plan->witness = 0;
     }
-    roll_faults(&dice, plan, bug);
+    if (bug >= 0 && scenes[bug][0].jitter_ms > 0) {
+        plan->members = bug == PLANTED_SENDERS ? 5 : 3;
+        plan->priorities[0] = plan->priorities[1] = plan->priorities[2] = 100;
+        plan->priorities[3] = plan->priorities[4] = 100;
+        plan->witness = bug == PLANTED_PRESEAL ? 2 : 0;
+        plan->durability = DURABILITY_QUORUM;
+        plan->lease_ms = 1000;
+        play_scenes(&dice, plan, bug);
+    } else
+        roll_faults(&dice, plan, bug);
 }
 
 /* ---- happening ---- */
@@ -178,6 +297,8 @@ static unsigned resolve(const struct world *world, const struct fault *fault) {
     unsigned primary = world->topology.epoch > 0 ? world->topology.primary.member - 1 : any;
     if (fault->victim == VICTIM_PRIMARY)
         return primary;
+    if (fault->victim == VICTIM_NEXT)
+        return (primary + 1 + fault->member) % world->members_count;
     if (fault->victim == VICTIM_LEADER && world->leader >= 0)
         return (unsigned)world->leader;
     if (fault->victim == VICTIM_STANDBY && any == primary)
@@ -185,23 +306,29 @@ static unsigned resolve(const struct world *world, const struct fault *fault) {
     return any;
 }
 
-/* What no protocol can save is no fault: a copy is lost only while the others have all that was acknowledged. */
+static bool intact(const struct world *world, Copy copy) {
+    const struct modelled_postgres *postgres = &world->members[copy.member - 1].postgres;
+    return postgres->data == DATA_COMPLETE && postgres->copy == copy.copy;
+}
+
+/* What no protocol can save is no fault: a copy is lost only while the others have all that was acknowledged. That is
+ * the primary, once it has written in its epoch; or so many of its rule's standbys that they cover it. */
 static bool may_lose(const struct world *world, unsigned member) {
     const Topology *topology = &world->topology;
-    if (world->plan.durability == DURABILITY_STRICT || !has_data(world, member) || !topology->open ||
-        topology->rules_count != 1 || topology->rules[0].needed == 0)
+    if (!has_data(world, member) || topology->epoch == 0 || topology->settings.durability != DURABILITY_QUORUM)
         return false;
-    const Rule *rule = &topology->rules[0];
-    unsigned intact = 0;
-    for (unsigned i = 0; i < rule->standbys_count; i++) {
-        const struct modelled_postgres *postgres = &world->members[rule->standbys[i].member - 1].postgres;
-        intact += rule->standbys[i].member != member + 1u && postgres->data == DATA_COMPLETE &&
-                  postgres->copy == rule->standbys[i].copy;
+    if (topology->primary.member != member + 1) {
+        const struct modelled_postgres *primary = &world->members[topology->primary.member - 1].postgres;
+        return intact(world, topology->primary) &&
+               position_of(primary).timeline == topology_epoch(topology, topology->epoch)->timeline;
     }
-    bool primary_intact = topology->primary.member != member + 1 &&
-                          world->members[topology->primary.member - 1].postgres.copy == topology->primary.copy &&
-                          world->members[topology->primary.member - 1].postgres.data == DATA_COMPLETE;
-    return primary_intact && intact + rule->needed >= rule->standbys_count + 1u;
+    for (unsigned i = 0; i < topology->members_count; i++)
+        if (topology->members[i].priority == 0)
+            return false; /* it may be the only one left that has everything, and may not be primary */
+    for (unsigned i = 0; i < sizeof world->proposals / sizeof *world->proposals; i++)
+        if (world->proposals[i].used)
+            return false; /* a weaker rule may be under way */
+    return topology->rules[0].needed > 0 && world_is_redundant(world);
 }
 
 static void kill_postgres(struct world *world, unsigned member, nsec restart_within) {
@@ -221,13 +348,26 @@ static void kill_postgres(struct world *world, unsigned member, nsec restart_wit
     world->timers[member][TIMER_RESTART] = world->now + msec(1) + draw_time(world, restart_within);
 }
 
+static void lose_data(struct world *world, unsigned member, bool restored) {
+    struct modelled_postgres *postgres = &world->members[member].postgres;
+    if (!may_lose(world, member) || (restored && postgres->length < 40))
+        return;
+    kill_postgres(world, member, 0);
+    postgres->copy = 0;
+    postgres->data = restored ? DATA_COMPLETE : DATA_EMPTY;
+    postgres->length = restored ? postgres->length - 1 - (unsigned)draw(world, 20) : 0;
+}
+
 static void cut(struct world *world, unsigned from, unsigned to, int by) {
     if (from != to)
         world->cuts[from][to] = (uint8_t)(world->cuts[from][to] + by);
 }
 
 static void cut_for(struct world *world, enum fault_kind kind, unsigned member, unsigned other, int by) {
-    cut(world, member, other, by);
+    if (kind != FAULT_MUTE)
+        cut(world, member, other, by);
+    for (unsigned i = 0; kind == FAULT_MUTE && i < world->members_count; i++)
+        cut(world, member, i, by);
     if (kind == FAULT_CUT_PAIR)
         cut(world, other, member, by);
     for (unsigned i = 0; kind == FAULT_ISOLATE && i < world->members_count; i++) {
@@ -289,16 +429,13 @@ void fault_begin(struct world *world, const struct fault *fault) {
         facts_changed(world, member);
         break;
     case FAULT_DISK_LOST:
-        if (!may_lose(world, member))
-            return;
-        kill_postgres(world, member, 0);
-        self->postgres.data = DATA_EMPTY;
-        self->postgres.copy = 0;
-        self->postgres.length = 0;
+    case FAULT_RESTORED:
+        lose_data(world, member, fault->kind == FAULT_RESTORED);
         return;
     case FAULT_ISOLATE:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
+    case FAULT_MUTE:
         cut_for(world, fault->kind, member, other, 1);
         break;
     case FAULT_LOSS:
@@ -374,6 +511,7 @@ void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsig
     case FAULT_ISOLATE:
     case FAULT_CUT_ONE_WAY:
     case FAULT_CUT_PAIR:
+    case FAULT_MUTE:
         cut_for(world, kind, member, other, -1);
         break;
     case FAULT_LOSS:

@@ -56,7 +56,7 @@ static struct receiver_name parse_name(const char *text) {
 }
 
 static nsec reload_delay(struct world *world, unsigned member) {
-    return draw_time(world, world->members[member].slow_reload > 0 ? msec(3000) : msec(20));
+    return world->members[member].slow_reload > 0 ? draw(world, msec(3000)) : draw_time(world, msec(20));
 }
 
 /* Writes a setting and signals; who takes it when is their affair. */
@@ -294,10 +294,10 @@ static void stream(struct world *world, unsigned member) {
     }
     if (postgres->length == source->length)
         return;
-    unsigned upto = source->length;
-    if (upto - postgres->length > 1 && chance(world, 200))
-        upto = postgres->length + 1;
-    for (; postgres->length < upto; postgres->length++)
+    unsigned until = source->length;
+    if (until - postgres->length > 1 && chance(world, 200))
+        until = postgres->length + 1;
+    for (; postgres->length < until; postgres->length++)
         postgres->wal[postgres->length] = source->wal[postgres->length];
     reply(world, member);
     if (postgres->length < source->length)
@@ -434,13 +434,13 @@ void postgres_arm(struct world *world, unsigned member, uint32_t epoch, nsec dea
 
 void postgres_guard(struct world *world, unsigned member) {
     struct modelled_postgres *postgres = postgres_of(world, member);
-    if (postgres->guard_frozen > 0) {
-        world->timers[member][TIMER_GUARD] = world->now + msec(5);
+    if (postgres->server == SERVER_DOWN || postgres->guard_deadline == NSEC_NEVER)
+        return;
+    if (postgres->guard_frozen > 0 || local_time(world, member) < postgres->guard_deadline) {
+        nsec at = true_time(world, member, postgres->guard_deadline);
+        world->timers[member][TIMER_GUARD] = (at > world->now ? at : world->now + msec(5)) + draw(world, GUARD_DELAY);
         return;
     }
-    if (postgres->server == SERVER_DOWN || postgres->guard_deadline == NSEC_NEVER ||
-        local_time(world, member) < postgres->guard_deadline)
-        return;
     tell(world, (int)member, "the guard kills PostgreSQL: its lease has run out");
     postgres_stop(world, member);
 }
@@ -566,7 +566,7 @@ static void begin_rewind(struct world *world, unsigned member, const struct oper
     struct modelled_postgres *to = postgres_of(world, member), *from = source_of(world, member, operation);
     if (from == NULL || to->data != DATA_COMPLETE || to->server != SERVER_DOWN)
         return;
-    to->length = common_length(to, from);
+    to->length = planted(NOBROKEN) ? 1 : common_length(to, from);
     to->data = planted(NOBROKEN) ? DATA_COMPLETE : DATA_BROKEN;
 }
 

@@ -37,9 +37,11 @@ enum fault_kind {
     FAULT_HOST_FREEZE,
     FAULT_GUARD_FREEZE,
     FAULT_DISK_LOST,
+    FAULT_RESTORED,    /* an older data directory, from a backup, in the place of the own */
     FAULT_ISOLATE,     /* from everyone */
     FAULT_CUT_ONE_WAY, /* what `member` sends to `other` is lost */
     FAULT_CUT_PAIR,    /* between the two, both ways */
+    FAULT_MUTE,        /* what it sends to anyone is lost */
     FAULT_LOSS,        /* a part of all messages */
     FAULT_SLOW_NETWORK,
     FAULT_SLOW_APPLY,
@@ -53,7 +55,7 @@ enum fault_kind {
 };
 
 /* Faults choose their victim when they happen, so that the minimised plan still means something. */
-enum victim { VICTIM_MEMBER, VICTIM_PRIMARY, VICTIM_STANDBY, VICTIM_LEADER };
+enum victim { VICTIM_MEMBER, VICTIM_PRIMARY, VICTIM_STANDBY, VICTIM_LEADER, VICTIM_NEXT /* after the primary */ };
 
 struct fault {
     nsec at, lasts;
