@@ -328,9 +328,7 @@ static bool may_lose(const struct world *world, unsigned member) {
     for (unsigned i = 0; i < sizeof world->proposals / sizeof *world->proposals; i++)
         if (world->proposals[i].used)
             return false; /* a weaker rule may be under way */
-    /* Late words of a primary that is dead already may still weaken the rule: see docs/SIMULATOR.md. */
-    bool late_words = world->slow_network > 0 || world->members[member].frozen > 0 || !world->members[member].up;
-    return topology->rules[0].needed > 0 && !late_words && world_is_redundant(world);
+    return topology->rules[0].needed > 0 && world_is_redundant(world);
 }
 
 static void kill_postgres(struct world *world, unsigned member, nsec restart_within) {

@@ -49,13 +49,19 @@ static void explain_stuck(void) {
     }
 }
 
-/* `strict` waits for somebody to help when no standby has a data directory that can follow: see docs/SIMULATOR.md. */
+/* The two situations of docs/SIMULATOR.md in which the cluster rightly waits for somebody to help. */
 static bool waits_for_help(void) {
     const Topology *topology = &world->topology;
-    if (topology->settings.durability != DURABILITY_STRICT || topology->open)
-        return false;
+    for (unsigned i = 0; i < topology->rules_count; i++) {
+        const Rule *rule = &topology->rules[i];
+        const struct modelled_postgres *primary = &world->members[rule->primary.member - 1].postgres;
+        if (rule->needed == 0 && topology->settings.durability == DURABILITY_QUORUM && !topology->open &&
+            primary->copy != rule->primary.copy)
+            return true;
+    }
     for (unsigned i = 0; i < world->members_count; i++)
-        if (world->members[i].postgres.data == DATA_BROKEN)
+        if (topology->settings.durability == DURABILITY_STRICT && !topology->open &&
+            world->members[i].postgres.data == DATA_BROKEN)
             return true;
     return false;
 }
