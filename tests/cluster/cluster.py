@@ -82,6 +82,9 @@ def merge(base, changes):
 class Member:
     """One ttorchd with its PostgreSQL, or a witness."""
 
+    address = "127.0.0.1"
+    clients = "127.0.0.1/32"  # who may log in without a password
+
     def __init__(self, cluster, name, peer_port, postgres_port):
         self.cluster, self.name, self.peer_port, self.port = cluster, name, peer_port, postgres_port
         self.directory = cluster.directory / name
@@ -113,11 +116,11 @@ class Member:
                 "bin_directory": str(postgres_programs()),
                 "data_directory": str(self.pgdata),
                 "socket_directory": str(self.directory),
-                "listen_addresses": "127.0.0.1",
+                "listen_addresses": self.address,
                 # With mmap a killed PostgreSQL leaves nothing in /dev/shm.
                 "parameters": {"shared_buffers": "16MB", "max_connections": "50",
                                "dynamic_shared_memory_type": "mmap"},
-                "hba": ["host all all 127.0.0.1/32 trust"],
+                "hba": [f"host all all {self.clients} trust"],
             }
         return base
 
@@ -131,10 +134,14 @@ class Member:
 
     # ---- processes ----
 
+    def command(self, program, *words):
+        """The command line that runs one of the programs where this member is."""
+        return as_user([self.cluster.program(program), *words])
+
     def start(self):
         with self.log_file.open("ab") as log:
             self.daemon = subprocess.Popen(
-                as_user([self.cluster.program("ttorchd"), "--config", self.config]), cwd=self.cluster.directory,
+                self.command("ttorchd", "--config", self.config), cwd=self.cluster.directory,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TTORCH_TEST": f"{self.directory}/"})
 
@@ -213,7 +220,7 @@ class Member:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
     def conninfo(self):
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        return f"host={self.address} port={self.port} user=postgres dbname=postgres"
 
     def connect(self, **more):
         """A superuser's session. Over TCP, as the unix socket wants the user who runs the server."""
@@ -234,9 +241,9 @@ class Member:
 
     def ttorch(self, *words, timeout=60, check=True):
         """Runs the command-line tool against this member and returns what it printed."""
-        done = subprocess.run(as_user([self.cluster.program("ttorch"), "--config", self.config, *words]),
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
-                              cwd=self.cluster.directory, check=False)
+        done = subprocess.run(self.command("ttorch", "--config", self.config, *words), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout, cwd=self.cluster.directory,
+                              check=False)
         if check:
             assert done.returncode == 0, f"ttorch {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
             return done.stdout
@@ -247,14 +254,16 @@ class Cluster:
     """`data` members with PostgreSQL, named m1, m2, ..., and if wanted a witness after them. Options are merged into
     every member's file."""
 
+    member_type = Member
+
     def __init__(self, data=3, witness=False, **options):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
         give(self.directory)
         self.options = options
         ports = iter(free_ports(2 * data + 1))
-        self.members = [Member(self, f"m{i}", next(ports), next(ports)) for i in range(1, data + 1)]
+        self.members = [self.member_type(self, f"m{i}", next(ports), next(ports)) for i in range(1, data + 1)]
         if witness:
-            self.members.append(Member(self, f"m{data + 1}", next(ports), None))
+            self.members.append(self.member_type(self, f"m{data + 1}", next(ports), None))
         self._copy_programs()
         self._write_files()
         self._ledgers = []
@@ -276,8 +285,8 @@ class Cluster:
             member.write_config()
 
     def members_section(self):
-        return {m.name: {"peer": f"127.0.0.1:{m.peer_port}",
-                         **({"postgres": f"127.0.0.1:{m.port}"} if m.port else {"witness": True})}
+        return {m.name: {"peer": f"{m.address}:{m.peer_port}",
+                         **({"postgres": f"{m.address}:{m.port}"} if m.port else {"witness": True})}
                 for m in self.members}
 
     def program(self, name):

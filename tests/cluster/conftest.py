@@ -1,31 +1,10 @@
-"""Clusters for tests, a time limit for each test, and what one wants to know about those that failed."""
+"""Clusters for tests, and what one wants to know about those that failed."""
 import signal
 
 import pytest
 
 from cluster import BUILD, Cluster
-
-LIMIT = 90
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", f"limit(seconds): how long the test may take, instead of {LIMIT} s")
-
-
-@pytest.fixture(autouse=True)
-def limit(request):
-    """No test hangs."""
-    marker = request.node.get_closest_marker("limit")
-    seconds = marker.args[0] if marker else LIMIT
-
-    def ring(_signal, _frame):
-        raise TimeoutError(f"the test took more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+from limit import limit, pytest_configure  # noqa: F401
 
 
 class Clusters:

@@ -1,0 +1,26 @@
+"""A time limit for each test, by fixture `limit`; a conftest imports both names."""
+import signal
+
+import pytest
+
+LIMIT = 90
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"limit(seconds): how long the test may take, instead of {LIMIT} s")
+
+
+@pytest.fixture(autouse=True)
+def limit(request):
+    """No test hangs."""
+    marker = request.node.get_closest_marker("limit")
+    seconds = marker.args[0] if marker else LIMIT
+
+    def ring(_signal, _frame):
+        raise TimeoutError(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
