@@ -7,7 +7,8 @@
 #define NAME_MAX_LENGTH    31   /* `<member>_<copy>_<epoch>` must fit PostgreSQL's 63-byte application_name */
 #define HOST_MAX_LENGTH    253  /* longest host name of RFC 1035 */
 #define PATH_MAX_LENGTH    1023 /* longest path that we take from a file */
-#define RULES_MAX          8    /* rules in force together: one per failed epoch plus a joint change; then we wait */
+#define RULES_MAX          16   /* rules in force together: an epoch's own, and one per epoch before it that failed */
+#define RULE_CHANGES_MAX   4    /* of them at most these by changes inside an epoch: failed epochs must find room */
 #define EPOCHS_MAX         32   /* remembered lineage; a member older than that is rewound or cloned */
 #define HISTORY_MAX        64   /* remembered events for `ttorch history` */
 #define SENDERS_MAX        32   /* rows of pg_stat_replication that we look at */

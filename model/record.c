@@ -160,7 +160,7 @@ static enum applied apply_rule_begin(Topology *topology, const Command *command,
     if (rule->generation != topology->generation + 1 || rule->epoch != topology->epoch ||
         !copy_equal(rule->primary, topology->primary))
         return void_because(why, "decided on an older rule");
-    if (topology->rules_count == RULES_MAX)
+    if (topology->rules_count >= RULE_CHANGES_MAX)
         return void_because(why, "too many rule changes are under way");
     if (planted(JOINT))
         topology->rules_count = 0;

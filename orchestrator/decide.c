@@ -365,7 +365,7 @@ static bool decide_rule_begin(struct core *core, struct actions *actions) {
         return false;
     /* A change under way is finished first, unless it cannot be met any more. */
     if (topology->rules_count > 1 &&
-        (rule_counting(core, newest) >= newest->needed || topology->rules_count >= RULES_MAX - 1))
+        (rule_counting(core, newest) >= newest->needed || topology->rules_count >= RULE_CHANGES_MAX))
         return false;
     Rule wanted;
     wanted_rule(core, newest, &wanted);

@@ -6,6 +6,7 @@
 #include "orchestrator/parts.h"
 
 #define OBSERVE_EVERY msec(200)
+#define FACTS_AGE     msec(1500) /* the hands call a server hung that has not answered for a second */
 
 static void observe_voter(struct core *core, Observation *own) {
     const Topology *topology = &core->topology;
@@ -38,7 +39,8 @@ static void observe_instance(struct core *core, Observation *own) {
 
 static void observe_primary(struct core *core, Observation *own) {
     const struct facts *facts = &core->facts;
-    own->running_epoch = running_epoch(core);
+    /* A daemon that was frozen must not tell of what it saw before as if it were so now. */
+    own->running_epoch = core->now <= facts->seen_at + FACTS_AGE ? running_epoch(core) : 0;
     own->relinquished_epoch = core->relinquished_epoch;
     own->durable = own->running_epoch != 0 && core->durable_epoch == own->running_epoch;
     own->rule_in_force = core->forced_generation;

@@ -247,6 +247,8 @@ static struct wish wish_as_standby_server(struct core *core) {
         return wish(OPERATE_STOP, "the daemon ends");
     if (topology->epoch == 0)
         return core->cut.valid ? nothing() : wish(OPERATE_CUT, "before the first primary is assigned");
+    if (core->facts.copy == 0)
+        return wish(OPERATE_STOP, "its data directory has no number yet");
     if (topology->sealed) {
         bool prepared = core->cut.valid && core->cut.pledged >= topology->epoch;
         return prepared ? nothing() : wish(OPERATE_CUT, "the epoch was sealed");
