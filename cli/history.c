@@ -68,6 +68,7 @@ static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) 
     return EXIT_DONE;
 }
 
-const struct verb verb_history = {
-    "history", "[--json]", "what was decided, and why; newest last",
-    "\nTimes are local ones. Lost is what a failover in `async` is known to have lost: WAL that the\nprimary had told of, up to a moment before its end.\n", run};
+const struct verb verb_history = {"history", "[--json]", "what was decided, and why; newest last",
+                                  "\nTimes are local ones. Lost is what a failover in `async` is known to have lost: "
+                                  "WAL that the\nprimary had told of, up to a moment before its end.\n",
+                                  run};
