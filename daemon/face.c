@@ -1,15 +1,18 @@
 /* What there is to show of this daemon. */
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "daemon/daemon.h"
 
+/* A face is large and asked for often: only the members that there are get copied. */
 static void fill_members(const struct core *core, struct face *face) {
-    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
-        nsec heard = core->heard_at[i];
-        face->members[i].heard = heard != 0;
-        face->members[i].age_ms = heard != 0 ? msec_between(heard, face->now) : 0;
-        face->members[i].seen = core->seen[i];
+    for (unsigned i = 0; i < core->topology.members_count; i++) {
+        uint32_t at = core->topology.members[i].id - 1;
+        nsec heard = core->heard_at[at];
+        face->members[at].heard = heard != 0;
+        face->members[at].age_ms = heard != 0 ? msec_between(heard, face->now) : 0;
+        face->members[at].seen = core->seen[at];
     }
 }
 
@@ -23,27 +26,26 @@ void face_fill(void *user, struct face *ret_face) {
     nsec fresh_until = core->synced && record.quorum_heard_at != 0 ? record.quorum_heard_at + msec(lease_ms) : 0;
     bool leased = core->self != 0 && core->topology.primary.member == core->self && !core->topology.sealed &&
                   core->lease.epoch == core->topology.epoch;
-    *ret_face = (struct face){
-        .topology = &core->topology,
-        .history = &core->history,
-        .self = core->self,
-        .name = daemon->config->member,
-        .version = TTORCH_VERSION,
-        .fresh = now < fresh_until,
-        .fresh_until = fresh_until,
-        .lease_until = leased ? core->lease.until : 0,
-        .response_known = daemon->response_known,
-        .response_ms = daemon->response_ms,
-        .why = core->leader ? core->coordinator.why : "",
-        .leader = record.leader,
-        .term = record.term,
-        .waiting = record.waiting[0] != '\0' ? record.waiting
-                   : core->self == 0         ? "waiting for the cluster to be founded"
-                   : !core->synced           ? "waiting for a leader, to learn what has happened meanwhile"
-                                             : "",
-        .superuser = daemon->config->postgresql.superuser,
-        .now = now,
-    };
+    memset(ret_face, 0, offsetof(struct face, members));
+    ret_face->topology = &core->topology;
+    ret_face->history = &core->history;
+    ret_face->self = core->self;
+    ret_face->name = daemon->config->member;
+    ret_face->version = TTORCH_VERSION;
+    ret_face->fresh = now < fresh_until;
+    ret_face->fresh_until = fresh_until;
+    ret_face->lease_until = leased ? core->lease.until : 0;
+    ret_face->response_known = daemon->response_known;
+    ret_face->response_ms = daemon->response_ms;
+    ret_face->why = core->leader ? core->coordinator.why : "";
+    ret_face->leader = record.leader;
+    ret_face->term = record.term;
+    ret_face->waiting = record.waiting[0] != '\0' ? record.waiting
+                        : core->self == 0         ? "waiting for the cluster to be founded"
+                        : !core->synced           ? "waiting for a leader, to learn what has happened meanwhile"
+                                                  : "";
+    ret_face->superuser = daemon->config->postgresql.superuser;
+    ret_face->now = now;
     static struct face_output outputs[DNS_OUTPUTS];
     ret_face->outputs = outputs;
     ret_face->outputs_count = daemon->dns != NULL ? dns_outputs(daemon->dns, outputs) : 0;
