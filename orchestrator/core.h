@@ -56,6 +56,7 @@ struct job {
 
 /* When the coordinator saw each step of the failover under way; 0 = not yet. */
 struct trace {
+    uint32_t epoch; /* that was suspected last */
     nsec suspected;
     nsec answered[MEMBERS_MAX]; /* the seal, by member id - 1 */
     nsec writes;
@@ -114,7 +115,7 @@ struct core {
     nsec followed_at;
     nsec streaming_lost_at;           /* attached, yet not streaming since then; 0 = streaming */
     uint32_t attached_epoch;          /* FOLLOW done in this epoch */
-    bool must_rewind;                 /* the position was seen to have left the lineage of `rewind_epoch` */
+    bool must_rewind;                 /* the position was seen to have left the lineage of the standing epoch */
     bool must_clone;                  /* and rewinding does not help */
     Position left_lineage_at;         /* with must_rewind: where; lsn 0 = the record does not know */
     char note[REASON_MAX_LENGTH + 1]; /* for the history; until it is recorded */

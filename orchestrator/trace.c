@@ -1,7 +1,6 @@
 /* Where the time of a failover went, as the coordinator saw it: kept in the reason of the command that opens the epoch,
  * and so in the history. */
 #include <stdio.h>
-#include <string.h>
 
 #include "orchestrator/parts.h"
 
@@ -9,10 +8,8 @@
 void trace_step(struct core *core) {
     struct trace *trace = &core->coordinator.trace;
     const Topology *topology = &core->topology;
-    if (topology->open) {
-        memset(trace, 0, sizeof *trace);
+    if (topology->open)
         return;
-    }
     for (unsigned i = 0; topology->sealed && i < topology->members_count; i++) {
         nsec *answered = &trace->answered[topology->members[i].id - 1];
         if (*answered == 0 && candidate_reports(core, topology->members[i].id))
@@ -24,9 +21,13 @@ void trace_step(struct core *core) {
         trace->writes = core->now;
 }
 
+/* A failover runs from the first suspicion of an epoch that was open, through all that do not open after it. */
 void trace_suspected(struct core *core) {
-    if (core->coordinator.trace.suspected == 0)
-        core->coordinator.trace.suspected = core->now;
+    struct trace *trace = &core->coordinator.trace;
+    if (trace->epoch == core->topology.epoch)
+        return;
+    nsec first = core->topology.open ? core->now : trace->suspected;
+    *trace = (struct trace){.epoch = core->topology.epoch, .suspected = first};
 }
 
 static int add(char *buffer, size_t size, int length, const char *what, nsec from, nsec at) {

@@ -747,7 +747,7 @@ static void command(const char *format, ...) {
 
 static void postgres_needed(void) {
     if (postgres_program[0] == '\0')
-        skip();
+        fail_msg("PostgreSQL is not installed: run ./dev setup");
     if (access(data_directory, F_OK) == 0)
         return;
     char initdb[PATH_SIZE];
