@@ -63,8 +63,33 @@ static bool already_listed(const struct config_parameters *list, const char *nam
     return false;
 }
 
-static void read_parameter(struct loader *loader, const struct setting *setting, struct config_parameters *list,
-                           const yaml_node_t *key, const yaml_node_t *node) {
+/* Takes one pair of a mapping into the list at `into`. */
+typedef void read_entry(struct loader *loader, const struct setting *setting, void *into, const yaml_node_t *key,
+                        const yaml_node_t *node);
+
+static void read_entries(struct loader *loader, const struct setting *setting, const yaml_node_t *node, int most,
+                         read_entry *read) {
+    if (node_is_empty(node))
+        return;
+    if (node->type != YAML_MAPPING_NODE) {
+        complain(loader, place_of_mark(node->start_mark), "%s: expected %s, found %s", setting->path,
+                 setting->type->expected, node_kind(node));
+        return;
+    }
+    size_t count = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
+    for (size_t i = 0; i < count && i < ENTRIES_MAX; i++) {
+        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
+        read(loader, setting, (char *)loader->config + setting->offset,
+             yaml_document_get_node(&loader->document, pair->key),
+             yaml_document_get_node(&loader->document, pair->value));
+    }
+    if (count > ENTRIES_MAX)
+        complain(loader, place_of_mark(node->start_mark), "%s: at most %d, found %zu", setting->path, most, count);
+}
+
+static void read_parameter(struct loader *loader, const struct setting *setting, void *into, const yaml_node_t *key,
+                           const yaml_node_t *node) {
+    struct config_parameters *list = into;
     struct place at = place_of_mark(key->start_mark), value_at = place_of_mark(node->start_mark);
     const char *name, *value, *instead;
     char found[QUOTED_MAX];
@@ -98,22 +123,7 @@ static int compare_parameters(const void *a, const void *b) {
 /* Kept in the order of their names, so that moving one in the file changes nothing. */
 void read_parameters(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
     struct config_parameters *list = (void *)((char *)loader->config + setting->offset);
-    if (node_is_empty(node))
-        return;
-    if (node->type != YAML_MAPPING_NODE) {
-        complain(loader, place_of_mark(node->start_mark), "%s: expected %s, found %s", setting->path,
-                 setting->type->expected, node_kind(node));
-        return;
-    }
-    size_t count = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
-    for (size_t i = 0; i < count && i < ENTRIES_MAX; i++) {
-        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
-        read_parameter(loader, setting, list, yaml_document_get_node(&loader->document, pair->key),
-                       yaml_document_get_node(&loader->document, pair->value));
-    }
-    if (count > ENTRIES_MAX)
-        complain(loader, place_of_mark(node->start_mark), "%s: at most %d, found %zu", setting->path, CONFIG_LIST_MAX,
-                 count);
+    read_entries(loader, setting, node, CONFIG_LIST_MAX, read_parameter);
     qsort(list->list, list->count, sizeof list->list[0], compare_parameters);
 }
 
@@ -172,8 +182,9 @@ static bool already_made(const struct config_templates *list, const char *target
     return false;
 }
 
-static void read_template(struct loader *loader, const struct setting *setting, struct config_templates *list,
-                          const yaml_node_t *key, const yaml_node_t *node) {
+static void read_template(struct loader *loader, const struct setting *setting, void *into, const yaml_node_t *key,
+                          const yaml_node_t *node) {
+    struct config_templates *list = into;
     struct place at = place_of_mark(key->start_mark), value_at = place_of_mark(node->start_mark);
     const char *target, *source;
     char found[QUOTED_MAX];
@@ -198,23 +209,7 @@ static void read_template(struct loader *loader, const struct setting *setting, 
 }
 
 void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
-    struct config_templates *list = (void *)((char *)loader->config + setting->offset);
-    if (node_is_empty(node))
-        return;
-    if (node->type != YAML_MAPPING_NODE) {
-        complain(loader, place_of_mark(node->start_mark), "%s: expected %s, found %s", setting->path,
-                 setting->type->expected, node_kind(node));
-        return;
-    }
-    size_t count = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
-    for (size_t i = 0; i < count && i < ENTRIES_MAX; i++) {
-        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
-        read_template(loader, setting, list, yaml_document_get_node(&loader->document, pair->key),
-                      yaml_document_get_node(&loader->document, pair->value));
-    }
-    if (count > ENTRIES_MAX)
-        complain(loader, place_of_mark(node->start_mark), "%s: at most %d, found %zu", setting->path,
-                 CONFIG_TEMPLATE_MAX, count);
+    read_entries(loader, setting, node, CONFIG_TEMPLATE_MAX, read_template);
 }
 
 /* Each is read by itself, so that a complaint tells which one. */
