@@ -20,6 +20,7 @@ import yaml
 import api
 import processes
 from ledger import Ledger
+from limit import PATIENCE
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BUILD = SOURCE / os.environ.get("TTORCH_BUILD", "build")
@@ -156,9 +157,9 @@ class Member:
     def wait_exit(self, timeout=30):
         """For an end that is expected; returns the exit status."""
         try:
-            status = self.daemon.wait(timeout)
+            status = self.daemon.wait(PATIENCE * timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self}: ttorchd did not exit in {timeout} s") from None
+            raise AssertionError(f"{self}: ttorchd did not exit in {PATIENCE * timeout} s") from None
         self.daemon = None
         return status
 
@@ -378,12 +379,12 @@ class Cluster:
 
     def wait(self, predicate, timeout, what):
         """Polls until the predicate returns something true, and returns that."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE * timeout
         while not (result := predicate()):
             if failed := [member for member in self.members if member.has_failed()]:
                 raise AssertionError(f"ttorchd of {failed} has ended by itself, while waiting for: {what}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout} s: {what}")
+                raise AssertionError(f"not within {PATIENCE * timeout} s: {what}")
             time.sleep(0.03)
         return result
 

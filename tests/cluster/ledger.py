@@ -36,7 +36,6 @@ class Ledger:
         self.conninfos = conninfos  # one a data member
         self.pause = pause
         self.acknowledged = []  # (number, when), in order
-        self.started = time.monotonic()
         self.last_error = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -50,11 +49,6 @@ class Ledger:
         self._thread.join(timeout=10)
 
     # ---- what was seen ----
-
-    def outage(self, since):
-        """The longest time without an acknowledgement that reaches past `since`, in seconds."""
-        times = [self.started] + [when for _, when in list(self.acknowledged)] + [time.monotonic()]
-        return max((after - before for before, after in zip(times, times[1:]) if after > since), default=0)
 
     def wrote_after(self, moment):
         return bool(self.acknowledged) and self.acknowledged[-1][1] > moment

