@@ -45,9 +45,13 @@ void history_table_print(FILE *out, const json_t *history, bool colours) {
 }
 
 static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) {
-    bool as_json = false;
+    bool as_json = false, last = false, trace = false;
     const struct option_row rows[] = {
-        {"--json", OPTION_FLAG, NULL, "print what the daemon answers, for programs", &as_json, NULL}, {0}};
+        {"--json", OPTION_FLAG, NULL, "print what the daemon answers, for programs", &as_json, NULL},
+        {"--last", OPTION_FLAG, NULL, "only the newest change of primary, from its seal to its opening", &last, NULL},
+        {"--trace", OPTION_FLAG, NULL, "when each step of a change of primary came, and how long it took", &trace,
+         NULL},
+        {0}};
     enum parsed parsed = options_parse(verb, cli, rows, argc, argv);
     if (parsed != PARSED)
         return parsed == PARSED_HELP ? EXIT_DONE : EXIT_USAGE;
@@ -58,9 +62,13 @@ static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) 
         return EXIT_FAILED;
     if (client_get(&client, "/v1/history", &history, &error) != OK)
         return cli_failed(&error);
+    if (last)
+        history_keep_last(history);
     if (as_json) {
         json_dumpf(history, stdout, JSON_INDENT(2));
         putchar('\n');
+    } else if (trace) {
+        history_trace_print(stdout, history, text_colours(stdout));
     } else {
         history_table_print(stdout, history, text_colours(stdout));
     }
@@ -68,7 +76,10 @@ static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) 
     return EXIT_DONE;
 }
 
-const struct verb verb_history = {"history", "[--json]", "what was decided, and why; newest last",
-                                  "\nTimes are local ones. Lost is what a failover in `async` is known to have lost: "
-                                  "WAL that the\nprimary had told of, up to a moment before its end.\n",
-                                  run};
+const struct verb verb_history = {
+    "history", "[--last] [--trace] [--json]", "what was decided, and why; newest last",
+    "\nTimes are local ones. Lost is what a failover in `async` is known to have lost: "
+    "WAL that the\nprimary had told of, up to a moment before its end.\n"
+    "A trace is what the coordinator of that change saw: it begins when the old primary is "
+    "suspected,\nand ends when its successor's first write is acknowledged.\n",
+    run};

@@ -64,6 +64,25 @@ def test_history(trio):
     assert re.search(rf"\b{trio.epoch()}\s+opened\s+{trio.primary()}\b", trio["m2"].ttorch("history"))
 
 
+def test_trace(trio, ledger):
+    """Of the newest failover: every step with its time, in order, beginning with why it began."""
+    epoch = trio.epoch()
+    trio.primary().kill_postgres()
+    trio.wait_new_epoch(epoch)
+    trio.wait_redundant()
+    for member in trio.members:
+        head, _, *rows = member.ttorch("history", "--last", "--trace").splitlines()
+        assert re.fullmatch(rf"epoch {trio.epoch()} of {trio.primary()} was opened at [-0-9]+ [:.0-9]+", head)
+        steps = [re.match(r"([:.0-9]+) +(\d+) ms +\+(\d+)  (\w+)", row).groups() for row in rows]
+        names, after = [name for *_, name in steps], [int(ms) for _, ms, _, _ in steps]
+        assert names[:2] == ["suspected", "sealed"] and names[-1] == "acknowledged" and "assigned" in names
+        assert after == sorted(after) and after[-1] == sum(int(took) for _, _, took, _ in steps)
+        assert f"epoch {epoch} ends:" in rows[0]
+    kinds = [entry["kind"] for entry in json.loads(trio["m1"].ttorch("history", "--last", "--json"))["history"]]
+    assert (kinds[0], kinds[-1], kinds.count("opened")) == ("sealed", "opened", 1)
+    trio.check_ledger(ledger)
+
+
 def test_dsn(trio):
     """What it prints leads a client to the primary, or to a standby for reading."""
     for options, port in (((), trio.primary().port), (("--read",), None)):

@@ -184,6 +184,65 @@ static void test_history(void **state) {
     expect_print(history_table_print, "{'history':[]}", false, "nothing is recorded yet\n");
 }
 
+/* One that was not traced, and a failover at its second try. */
+#define TWO_CHANGES                                                                                                    \
+    "{'history':[{'time_ms':1795465590000,'epoch':1,'kind':'assigned','member':'m1','reason':'founding'},"             \
+    "{'time_ms':1795465591005,'epoch':1,'kind':'opened','member':'m1','reason':'m1 is writable in epoch 1'},"          \
+    "{'time_ms':1795465592000,'epoch':1,'kind':'rule','member':null,'reason':'m3 joins'},"                             \
+    "{'time_ms':1795465600000,'epoch':1,'kind':'sealed','member':null,'reason':'epoch 1 ends: m1 is dead'},"           \
+    "{'time_ms':1795465600045,'epoch':2,'kind':'assigned','member':'m2','reason':'m2 becomes primary: it is best'},"   \
+    "{'time_ms':1795465600131,'epoch':2,'kind':'opened','member':'m2','reason':'m2 is writable in epoch 2: sealed +8 " \
+    "ms, m2 +39 ms, m3 +90 ms, assigned +46 ms, writes +101 ms, acknowledged +131 ms'},"                               \
+    "{'time_ms':1795465700000,'epoch':2,'kind':'rule','member':null,'reason':'m1 joins'}]}"
+
+static void test_history_trace(void **state) {
+    (void)state;
+    static const char *const expected =
+        "epoch 1 of m1 was opened at 2026-11-23 20:26:31.005\n"
+        "  not traced: nothing came before it, or another member became the coordinator meanwhile\n"
+        "\n"
+        "epoch 2 of m2 was opened at 2026-11-23 20:26:40.131\n"
+        "Time           After  Took  Step          Why\n"
+        "20:26:40.000    0 ms    +0  suspected     epoch 1 ends: m1 is dead\n"
+        "20:26:40.008    8 ms    +8  sealed\n"
+        "20:26:40.039   39 ms   +31  m2\n"
+        "20:26:40.046   46 ms    +7  assigned      m2 becomes primary: it is best\n"
+        "20:26:40.090   90 ms   +44  m3\n"
+        "20:26:40.101  101 ms   +11  writes\n"
+        "20:26:40.131  131 ms   +30  acknowledged\n";
+    expect_print(history_trace_print, TWO_CHANGES, false, expected);
+    expect_print(history_trace_print, "{'history':[]}", false, "no primary was opened yet\n");
+    static const char *const odd[] = {"",        "x: ",          "x: sealed +",
+                                      "x: + ms", "x: , , +1 ms", "x: sealed +99999999999999999999 ms"};
+    for (unsigned i = 0; i < sizeof odd / sizeof *odd; i++) {
+        char *text = NULL;
+        size_t length;
+        json_t *json =
+            json_pack("{s:[{s:s, s:s, s:s}]}", "history", "kind", "opened", "member", "m1", "reason", odd[i]);
+        FILE *out = open_memstream(&text, &length);
+        history_trace_print(out, json, true);
+        fclose(out);
+        assert_non_null(strstr(text, "was opened at"));
+        free(text);
+        json_decref(json);
+    }
+}
+
+static void test_history_last(void **state) {
+    (void)state;
+    json_t *json = json_of(TWO_CHANGES);
+    history_keep_last(json);
+    const json_t *entries = json_object_get(json, "history");
+    assert_int_equal(json_array_size(entries), 3);
+    assert_string_equal(text_of(json_array_get(entries, 0), "kind"), "sealed");
+    assert_string_equal(text_of(json_array_get(entries, 2), "kind"), "opened");
+    json_decref(json);
+    json = json_of("{'history':[{'kind':'sealed'}]}");
+    history_keep_last(json);
+    assert_int_equal(json_array_size(json_object_get(json, "history")), 1);
+    json_decref(json);
+}
+
 static void test_amounts(void **state) {
     (void)state;
     static const struct {
@@ -570,22 +629,12 @@ int main(void) {
     setenv("LC_ALL", "C", 1);
     tzset();
     const struct CMUnitTest tests[] = {
-        TEST(test_status_healthy),
-        TEST(test_status_troubled),
-        TEST(test_status_sealed),
-        TEST(test_status_before_founding),
-        TEST(test_status_colours),
-        TEST(test_status_in_utf8),
-        TEST(test_status_of_strange_json),
-        TEST(test_history),
-        TEST(test_amounts),
-        TEST(test_dsn),
-        TEST(test_dsn_of_nobody),
-        TEST(test_switchover_plan),
-        TEST(test_switchover_outcome),
-        TEST(test_nearest_name),
-        TEST(test_command_lines),
-        TEST(test_verbs_against_a_daemon),
+        TEST(test_status_healthy),         TEST(test_status_troubled), TEST(test_status_sealed),
+        TEST(test_status_before_founding), TEST(test_status_colours),  TEST(test_status_in_utf8),
+        TEST(test_status_of_strange_json), TEST(test_history),         TEST(test_history_trace),
+        TEST(test_history_last),           TEST(test_amounts),         TEST(test_dsn),
+        TEST(test_dsn_of_nobody),          TEST(test_switchover_plan), TEST(test_switchover_outcome),
+        TEST(test_nearest_name),           TEST(test_command_lines),   TEST(test_verbs_against_a_daemon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
