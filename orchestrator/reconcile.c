@@ -13,8 +13,8 @@
 
 #include "orchestrator/parts.h"
 
-#define OWN_RESTART_WAIT    msec(1000)   /* a fallen primary leaves the machine to its successor's promotion first */
-#define HUNG_STANDBY        msec(10000)  /* a standby that does not answer is restarted after this */
+#define OWN_RESTART_WAIT    msec(1000)  /* a fallen primary leaves the machine to its successor's promotion first */
+#define HUNG_STANDBY        msec(10000) /* a standby that does not answer, or lets nobody in, is restarted after this */
 #define NOT_STREAMING       msec(300000) /* attached to an open primary, yet not streaming, for whatever reason */
 #define LEASE_FOR_PROMOTION msec(200)    /* what must be left of the lease when promotion begins */
 #define HANDOVER_DEADLINE   msec(15000)  /* SIGTERM: after this, stop without a successor */
@@ -142,6 +142,11 @@ static bool hangs(struct core *core) {
     return core->hung_since != 0 && due(core, core->hung_since + timeout);
 }
 
+/* Its sessions go on, and nobody can begin one. */
+static bool shut(struct core *core, nsec patience) {
+    return core->facts.admission_pending != 0 && due(core, core->facts.admission_pending + patience);
+}
+
 static bool wants_handover(const struct core *core) {
     const Intent *intent = &core->topology.intent;
     return intent->kind == INTENT_SWITCHOVER && intent->from == core->self && intent->epoch == core->topology.epoch;
@@ -151,6 +156,8 @@ static struct wish wish_of_serving_primary(struct core *core) {
     const Topology *topology = &core->topology;
     if (hangs(core))
         return wish(OPERATE_KILL, "a durable write has not returned within the probe's timeout");
+    if (shut(core, msec(core->config.probe_timeout_ms)))
+        return wish(OPERATE_KILL, "it has let no new session in within the probe's timeout");
     if (wants_handover(core)) {
         if (core->job.failed_kind == OPERATE_STOP && core->job.failures > 0)
             return wish(OPERATE_KILL, "it did not stop in time for the switchover");
@@ -245,6 +252,8 @@ static struct wish wish_as_standby_server(struct core *core) {
     const Topology *topology = &core->topology;
     if (core->stopping)
         return wish(OPERATE_STOP, "the daemon ends");
+    if (shut(core, HUNG_STANDBY))
+        return wish(OPERATE_KILL, "it lets no new session in");
     if (topology->epoch == 0)
         return core->cut.valid ? nothing() : wish(OPERATE_CUT, "before the first primary is assigned");
     if (core->facts.copy == 0)

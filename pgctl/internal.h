@@ -7,13 +7,14 @@
  *   observer.c      facts, and the durable write of a primary
  *   upkeep.c        slots, login, pg_hba
  *   settings.c datadir.c version.c file.c    files
- *   session.c child.c                        one connection, one child process */
+ *   session.c door.c child.c                 one connection, the wish for one, one child process */
 #pragma once
 #include <limits.h>
 
 #include "pgctl/child.h"
 #include "pgctl/datadir.h"
 #include "pgctl/diverged.h"
+#include "pgctl/door.h"
 #include "pgctl/guard.h"
 #include "pgctl/pgctl.h"
 #include "pgctl/session.h"
@@ -113,8 +114,10 @@ struct observer {
     struct session *session;
     struct session *identify;
     struct session *durable;
+    struct door *door;
     uv_timer_t tick;
     uv_timer_t durable_tick;
+    uv_timer_t door_tick;
     bool again;    /* asked to look while looking */
     bool answered; /* since the postmaster started */
     nsec answered_at;

@@ -18,7 +18,8 @@ def strike(name, *members):
     return lambda: [heal() for heal in heals]
 
 
-@pytest.mark.parametrize("name", ["power cut", "host frozen", "cut off from members", "deaf", "daemon frozen", "guard frozen"])
+@pytest.mark.parametrize("name", ["power cut", "host frozen", "cut off from members", "deaf", "daemon frozen", "guard frozen",
+                                  "postmaster frozen"])
 def test_another_takes_over(hosts, name):
     """Healed, the old primary is none any more."""
     old = hosts.primary()

@@ -196,6 +196,14 @@ static void just_failed(void) {
     core.job.failed_kind = OPERATE_START;
     core.job.retry_at = core.now + 1;
 }
+static void shut_briefly(void) {
+    streaming();
+    core.facts.admission_pending = core.now - msec(9000);
+}
+static void shut_for_long(void) {
+    streaming();
+    core.facts.admission_pending = core.now - msec(10001);
+}
 static void hung_briefly(void) {
     core.facts.server = SERVER_HUNG;
     core.hung_since = core.now - msec(2000);
@@ -238,6 +246,8 @@ static void test_reconcile_standby(void **state) {
         {"told to stop", stopping_standby, OPERATE_STOP},
         {"facts older than the last operation", stale_facts, OPERATE_NONE},
         {"failed a moment ago", just_failed, OPERATE_NONE},
+        {"has let nobody in for nine seconds", shut_briefly, OPERATE_NONE},
+        {"has let nobody in for ten seconds", shut_for_long, OPERATE_KILL},
         {"hangs for two seconds", hung_briefly, OPERATE_NONE},
         {"hangs for eleven seconds", hung_for_long, OPERATE_KILL},
     };
@@ -272,6 +282,14 @@ static void serving_slow_disk(void) {
 static void serving_fast_disk(void) {
     serving();
     core.facts.durable_pending = core.now - msec(900);
+}
+static void serving_shut(void) {
+    serving();
+    core.facts.admission_pending = core.now - msec(1001);
+}
+static void serving_slow_to_let_in(void) {
+    serving();
+    core.facts.admission_pending = core.now - msec(900);
 }
 static void intent(void) {
     core.topology.intent = (Intent){.kind = INTENT_SWITCHOVER, .from = 1, .epoch = 3, .number = 40};
@@ -358,6 +376,8 @@ static void test_reconcile_primary(void **state) {
         {"a joint rule", serving_joint, OPERATE_RULE, false},
         {"a durable write hangs", serving_slow_disk, OPERATE_KILL, false},
         {"a durable write is slow", serving_fast_disk, OPERATE_NONE, false},
+        {"lets no new session in", serving_shut, OPERATE_KILL, false},
+        {"is slow to let a new session in", serving_slow_to_let_in, OPERATE_NONE, false},
         {"switchover", serving_switchover, OPERATE_CHECKPOINT, false},
         {"switchover, checkpoint done", serving_switchover_checkpointed, OPERATE_STOP, false},
         {"switchover, does not stop", serving_will_not_stop, OPERATE_KILL, false},

@@ -755,6 +755,26 @@ static void a_stopped_server_is_hung(void) {
     until(is_primary, &b, "stays hung");
 }
 
+static bool is_shut(const struct host *host) {
+    nsec since = host->facts.admission_pending;
+    return since != 0 && time_now() > since + msec(1000) && host->facts.seen_at > since;
+}
+static bool lets_in(const struct host *host) {
+    return host->facts.admission_pending == 0 && host->facts.server == SERVER_PRIMARY;
+}
+
+/* What is there goes on, what is new is not let in. */
+static void a_stopped_postmaster_is_seen(void) {
+    pid_t postmaster = (pid_t)atoi(sql(&b, "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)"));
+    assert_true(postmaster > 1);
+    until(lets_in, &b, "lets nobody in");
+    kill(postmaster, SIGSTOP);
+    until(is_shut, &b, "seems to let new sessions in");
+    assert_true(is_primary(&b));
+    kill(postmaster, SIGCONT);
+    until(lets_in, &b, "lets nobody in again");
+}
+
 static bool left_nothing(const struct host *host) {
     char path[96];
     snprintf(path, sizeof path, "%s.old", host->data);
@@ -1000,6 +1020,7 @@ int main(void) {
         LIFE(a_void_timeline_is_forgotten),
         LIFE(kill_cancels),
         LIFE(a_stopped_server_is_hung),
+        LIFE(a_stopped_postmaster_is_seen),
         LIFE(what_a_clone_replaces_goes),
         LIFE(slots_follow_the_members),
         LIFE(changed_parameters_are_loaded),
