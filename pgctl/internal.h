@@ -7,7 +7,7 @@
  *   observer.c      facts, and the durable write of a primary
  *   upkeep.c        slots, login, pg_hba
  *   settings.c datadir.c version.c file.c    files
- *   session.c door.c child.c                 one connection, the wish for one, one child process */
+ *   door.c child.c                           the wish for a connection, one child process */
 #pragma once
 #include <limits.h>
 
@@ -17,8 +17,8 @@
 #include "pgctl/door.h"
 #include "pgctl/guard.h"
 #include "pgctl/pgctl.h"
-#include "pgctl/session.h"
 #include "pgctl/settings.h"
+#include "session/session.h"
 
 /* ---- operations ---- */
 

@@ -33,7 +33,7 @@ bool pgctl_server_running(const struct pgctl *pgctl) {
 }
 
 struct session *pgctl_session(struct pgctl *pgctl, bool replication) {
-    struct session_config config = {.socket_directory = pgctl->config.socket_directory,
+    struct session_config config = {.host = pgctl->config.socket_directory,
                                     .port = pgctl->config.port,
                                     .user = pgctl->config.superuser,
                                     .options = pgctl->session_options,

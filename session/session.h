@@ -1,26 +1,31 @@
-/* One connection to the local PostgreSQL over its unix socket, on the loop, with a deadline for everything: connects
- * when first asked, answers one question at a time. Never TCP: libpq resolves names by blocking. */
+/* One connection to a PostgreSQL or to PgBouncer's console, on the loop, with a deadline for everything: connects when
+ * first asked, answers one question at a time. Over a unix socket, or to an address: libpq resolves names by blocking.
+ */
 #pragma once
 #include <libpq-fe.h>
 #include <uv.h>
 
 #include "base/error.h"
 
+#define SESSION_PASSWORD_MAX 1023 /* bytes */
+
 struct session;
 
 struct session_config {
-    const char *socket_directory;
+    const char *host; /* directory of the socket, or an IP address */
     uint16_t port;
     const char *user;
-    const char *options; /* "-c name=value ..." */
-    bool replication;    /* a WAL sender that takes replication commands, as IDENTIFY_SYSTEM */
+    const char *password; /* NULL: none is known */
+    const char *database; /* NULL: postgres */
+    const char *options;  /* "-c name=value ..."; NULL: none */
+    bool replication;     /* a WAL sender that takes replication commands, as IDENTIFY_SYSTEM */
 };
 
 /* `result` is that of the last statement, NULL after an error; it is freed on return. After a lost connection or a
  * passed deadline the next question connects anew. */
 typedef void session_answered(void *user, const PGresult *result, const struct error *error);
 
-/* NULL when out of memory. */
+/* NULL when out of memory. All strings are copied. */
 struct session *session_new(uv_loop_t *loop, const struct session_config *config);
 /* `answered` comes later from the loop, always, unless the session is dropped or freed. Not while one is under way. */
 void session_ask(struct session *session, const char *sql, unsigned deadline_ms, session_answered *answered,

@@ -1,4 +1,4 @@
-#include "pgctl/session.h"
+#include "session/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +12,11 @@ enum session_state { SESSION_OFF, SESSION_CONNECTING, SESSION_ASKING, SESSION_RE
 struct session {
     uv_loop_t *loop;
     enum session_state state;
-    char socket_directory[108];
+    char host[HOST_MAX_LENGTH + 1];
     char port[8];
     char user[64];
+    char password[SESSION_PASSWORD_MAX + 1];
+    char database[64];
     char options[512];
     bool replication;
     PGconn *connection;
@@ -101,8 +103,8 @@ static void deadline_passed(uv_timer_t *timer) {
     else if (PQstatus(session->connection) == CONNECTION_BAD)
         lost(session, PQerrorMessage(session->connection));
     else
-        lost(session, session->state == SESSION_CONNECTING ? "PostgreSQL does not accept the connection in time"
-                                                           : "PostgreSQL does not answer in time");
+        lost(session,
+             session->state == SESSION_CONNECTING ? "the connection is not accepted in time" : "no answer in time");
 }
 
 /* ---- the steps ---- */
@@ -185,23 +187,23 @@ static void connect_step(struct session *session) {
 }
 
 static void start_connecting(struct session *session) {
-    const char *const names[] = {"host",        "port",
-                                 "user",        "dbname",
-                                 "options",     "sslmode",
-                                 "gssencmode",  "application_name",
-                                 "passfile",    "client_encoding",
-                                 "replication", NULL};
-    const char *const values[] = {session->socket_directory,
+    bool local = session->host[0] == '/';
+    const char *const names[] = {
+        "host",    "hostaddr", "port",        "user",       "password",         "dbname",          "options",
+        "sslmode", "passfile", "replication", "gssencmode", "application_name", "client_encoding", NULL};
+    const char *const values[] = {local ? session->host : NULL,
+                                  local ? NULL : session->host,
                                   session->port,
                                   session->user,
-                                  "postgres",
+                                  session->password,
+                                  session->database,
                                   session->options,
-                                  "disable",
+                                  local ? "disable" : "prefer",
+                                  "/nonexistent",
+                                  session->replication ? "true" : NULL,
                                   "disable",
                                   "ttorchd",
-                                  "/nonexistent",
                                   "UTF8",
-                                  session->replication ? "true" : NULL,
                                   NULL};
     session->connection = PQconnectStartParams(names, values, 0);
     session->state = SESSION_CONNECTING;
@@ -225,10 +227,13 @@ struct session *session_new(uv_loop_t *loop, const struct session_config *config
     }
     session->loop = loop;
     session->replication = config->replication;
-    snprintf(session->socket_directory, sizeof session->socket_directory, "%s", config->socket_directory);
+    snprintf(session->host, sizeof session->host, "%s", config->host);
     snprintf(session->port, sizeof session->port, "%u", config->port);
     snprintf(session->user, sizeof session->user, "%s", config->user);
-    snprintf(session->options, sizeof session->options, "%s", config->options);
+    snprintf(session->password, sizeof session->password, "%s", config->password != NULL ? config->password : "");
+    snprintf(session->database, sizeof session->database, "%s",
+             config->database != NULL ? config->database : "postgres");
+    snprintf(session->options, sizeof session->options, "%s", config->options != NULL ? config->options : "");
     uv_timer_init(loop, session->timer);
     session->timer->data = session;
     return session;
