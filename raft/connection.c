@@ -77,43 +77,44 @@ static void stream_written(uv_write_t *request, int result) {
     struct writing *writing = (struct writing *)request;
     struct connection *connection = writing->connection;
     free(writing);
-    if (connection->state == CONNECTION_CLOSING)
-        return;
-    if (result < 0 || connection->refusing)
+    if (connection->state != CONNECTION_CLOSING && (result < 0 || connection->refusing))
         connection_close(connection, result < 0 ? uv_strerror(result) : "refused");
-    else if (connection->kind == PeerHello_Kind_RAFT)
-        transport_drained(connection);
 }
 
-static void writing_submit(struct writing *writing, struct connection *connection, uv_stream_t *stream, size_t length) {
-    uv_buf_t buffer = uv_buf_init((char *)writing->bytes, (unsigned)length);
-    writing->connection = connection;
-    int result = uv_write(&writing->request, stream, &buffer, 1, stream_written);
-    if (result < 0) {
-        free(writing);
-        connection_close(connection, uv_strerror(result));
-    }
-}
-
-void stream_write(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length) {
+static int write_later(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length) {
     struct writing *writing = malloc(sizeof *writing + length);
-    if (writing == NULL) {
-        connection_close(connection, "out of memory");
-        return;
-    }
+    if (writing == NULL)
+        return UV_ENOMEM;
     memcpy(writing->bytes, bytes, length);
-    writing_submit(writing, connection, stream, length);
+    writing->connection = connection;
+    uv_buf_t buffer = uv_buf_init((char *)writing->bytes, (unsigned)length);
+    int result = uv_write(&writing->request, stream, &buffer, 1, stream_written);
+    if (result < 0)
+        free(writing);
+    return result;
+}
+
+/* At once, if the socket takes it, as it nearly always does: a write request costs another turn of the loop. */
+static void stream_write(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length) {
+    uv_buf_t buffer = uv_buf_init((char *)bytes, (unsigned)length);
+    int result = uv_try_write(stream, &buffer, 1);
+    size_t written = result > 0 ? (size_t)result : 0;
+    if ((result >= 0 || result == UV_EAGAIN) && written < length)
+        result = write_later(connection, stream, bytes + written, length - written);
+    if (result < 0)
+        connection_close(connection, uv_strerror(result));
 }
 
 void connection_send(struct connection *connection, enum frame_type type, const uint8_t *payload, size_t length) {
-    struct writing *writing = malloc(sizeof *writing + FRAME_HEADER_BYTES + length);
-    if (writing == NULL || connection->state == CONNECTION_CLOSING || connection->refusing) {
-        free(writing);
+    if (connection->state == CONNECTION_CLOSING || connection->refusing)
         return;
-    }
-    frame_write(writing->bytes, type, payload, length);
+    uint8_t *frame = malloc(FRAME_HEADER_BYTES + length);
+    if (frame == NULL)
+        return;
+    frame_write(frame, type, payload, length);
     connection->sent_at = time_now();
-    writing_submit(writing, connection, (uv_stream_t *)&connection->tcp, FRAME_HEADER_BYTES + length);
+    stream_write(connection, (uv_stream_t *)&connection->tcp, frame, FRAME_HEADER_BYTES + length);
+    free(frame);
 }
 
 void connection_send_message(struct connection *connection, enum frame_type type, const pb_msgdesc_t *fields,
@@ -141,6 +142,8 @@ void connection_refuse(struct connection *connection, const char *why) {
     connection_send_message(connection, FRAME_REFUSED, PeerRefused_fields, &refused);
     connection->refusing = true;
     connection->deadline = time_now() + GREETING_MAX;
+    if (connection_backlog(connection) == 0)
+        connection_close(connection, "refused");
 }
 
 /* ---- hello ---- */
@@ -275,8 +278,6 @@ static status frames_input(struct connection *connection, struct error *error) {
 static status raft_input(struct connection *connection, struct error *error) {
     while (connection->state == CONNECTION_OPEN && connection->input_used > 0) {
         size_t size;
-        if (connection->outbound)
-            return error_set(error, "bytes on a stream that only we write");
         if (wire_check(connection->input, connection->input_used, &size, error) != OK)
             return FAILED;
         if (connection->input_used < size)

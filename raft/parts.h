@@ -66,10 +66,10 @@ struct connection {
     unsigned handles; /* not yet closed */
     char name[96];    /* for people */
 
-    /* RAFT only: our end of the pair whose other end is libraft's. */
+    /* RAFT only. Accepted: our end of the pair whose other end is libraft's. */
     uv_pipe_t pipe;
     bool piped;
-    struct raft_uv_connect *request; /* outbound: libraft waits for it */
+    struct raft_uv_connect *request; /* outbound: libraft waits for the socket */
     raft_uv_connect_cb connected;
 };
 
@@ -85,18 +85,13 @@ void connection_refuse(struct connection *connection, const char *why);
 size_t connection_backlog(const struct connection *connection);
 void connections_tick(struct record *record, nsec now);
 void connections_close(struct record *record);
-/* Copies and writes; closes the connection when that fails. */
-void stream_write(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length);
 
 /* ---- transport.c ----------------------------------------------------------------------------------------------- */
 
 void transport_init(struct record *record);
-/* A RAFT connection is OPEN, got bytes, or closes. */
+/* A RAFT connection is OPEN, or closes. */
 void transport_opened(struct connection *connection);
-status transport_input(struct connection *connection, struct error *error) must_check;
 void transport_closed(struct connection *connection);
-/* One of its two streams has less to write now. */
-void transport_drained(struct connection *connection);
 
 /* ---- peers.c --------------------------------------------------------------------------------------------------- */
 
@@ -160,7 +155,7 @@ struct engine {
     struct raft_uv_transport transport;
     struct raft_tracer tracer;
     raft_uv_accept_cb accept;
-    raft_io_tick_cb tick;
+    raft_io_tick_cb tick; /* wanted every heartbeat_ms */
     raft_io_recv_cb receive;
     bool inited, started;
     bool starting;  /* within raft_start */
@@ -190,6 +185,7 @@ struct engine {
 status engine_open(struct record *record, struct error *error) must_check;
 void engine_poll(struct record *record); /* roles, and commits to tell */
 void engine_tick(struct record *record, nsec now);
+unsigned engine_tick_after(const struct record *record, nsec now); /* ms */
 void engine_close(struct record *record);
 bool engine_leads(const struct record *record); /* with an entry of its own term applied */
 const struct raft_server *engine_server(const struct record *record, const char *name);
@@ -246,6 +242,7 @@ struct record {
 };
 
 void record_defer(struct record *record); /* another turn is wanted */
+void record_tick_soon(struct record *record);
 void record_fatal(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Rate limited. */
 void record_notice(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -134,9 +134,20 @@ static void on_turn(uv_idle_t *idle) {
 
 void record_defer(struct record *record) { uv_idle_start(&record->idle, on_turn); }
 
+static void on_timer(uv_timer_t *timer);
+
+static bool all_up(const struct record *record) {
+    for (unsigned i = 0; i < record->peers_count; i++)
+        if (i != record->self && !record->peers[i].up)
+            return false;
+    return true;
+}
+
 static void on_timer(uv_timer_t *timer) {
     struct record *record = timer->data;
     nsec now = time_now();
+    bool quiet = all_up(record) && record->proposals == NULL;
+    uv_timer_start(timer, on_timer, quiet ? engine_tick_after(record, now) : record->heartbeat_ms, 0);
     if (record_silent(record))
         return;
     connections_tick(record, now);
@@ -144,6 +155,11 @@ static void on_timer(uv_timer_t *timer) {
     founding_tick(record);
     engine_tick(record, now);
     proposals_turn(record, now);
+}
+
+void record_tick_soon(struct record *record) {
+    if (!record_silent(record))
+        uv_timer_start(&record->timer, on_timer, record->heartbeat_ms, 0);
 }
 
 static void on_check(uv_check_t *check) { engine_poll(check->data); }
@@ -185,7 +201,7 @@ static void handles_init(struct record *record) {
 static void handles_start(struct record *record) {
     uv_check_start(&record->check, on_check);
     uv_prepare_start(&record->prepare, on_prepare);
-    uv_timer_start(&record->timer, on_timer, 0, record->heartbeat_ms);
+    uv_timer_start(&record->timer, on_timer, 0, 0);
 }
 
 static struct record *record_new(uv_loop_t *loop, const struct record_config *config,

@@ -1,11 +1,12 @@
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "raft/parts.h"
 
-/* libraft reads and writes one end of a socket pair; we move the bytes between the other end and TCP, those from
- * outside only after wire_check. */
+/* libraft reads one end of a socket pair, whose other end we give the bytes from outside, after wire_check. What it
+ * sends needs no check: once the hello is over, it has the TCP socket for itself. */
 
 static struct record *record_of(struct raft_uv_transport *transport) { return transport->impl; }
 
@@ -51,33 +52,23 @@ void transport_init(struct record *record) {
         .version = 1, .impl = record, .init = on_init, .listen = on_listen, .connect = on_connect, .close = on_close};
 }
 
-/* ---- the pump ---- */
-
-static void pipe_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
-    static char bytes[65536]; /* copied before the loop goes on */
-    (void)handle, (void)suggested;
-    *buffer = uv_buf_init(bytes, sizeof bytes);
-}
-
-static void pipe_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer) {
-    struct connection *connection = stream->data;
-    if (length == 0 || connection->state == CONNECTION_CLOSING)
-        return;
-    if (length < 0 || !connection->outbound) {
-        connection_close(connection, "closed by libraft");
-        return;
-    }
-    stream_write(connection, (uv_stream_t *)&connection->tcp, (const uint8_t *)buffer->base, (size_t)length);
-    if (connection->state == CONNECTION_OPEN && connection_backlog(connection) > SEND_BACKLOG_MAX)
-        uv_read_stop(stream);
-}
-
-void transport_drained(struct connection *connection) {
-    if (connection->piped && connection->outbound && connection_backlog(connection) < SEND_BACKLOG_MAX / 2)
-        uv_read_start((uv_stream_t *)&connection->pipe, pipe_alloc, pipe_read);
-}
+/* ---- the streams ---- */
 
 static void stream_free(uv_handle_t *handle) { raft_free(handle); }
+
+static void pipe_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+    static char byte;
+    (void)handle, (void)suggested;
+    *buffer = uv_buf_init(&byte, 1);
+}
+
+/* libraft writes nothing there. */
+static void pipe_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer) {
+    struct connection *connection = stream->data;
+    (void)buffer;
+    if (length != 0 && connection->state != CONNECTION_CLOSING)
+        connection_close(connection, "closed by libraft");
+}
 
 /* Makes the pair, keeps one end and returns the other as libraft wants it; NULL if that fails. */
 static uv_stream_t *pair_make(struct connection *connection) {
@@ -108,6 +99,24 @@ static uv_stream_t *pair_make(struct connection *connection) {
     return NULL;
 }
 
+/* The socket in a handle of libraft's own; ours may be closed then. NULL if that fails. libraft never reads from it:
+ * that the other side has gone, it learns from its next heartbeats. */
+static uv_stream_t *socket_take(struct connection *connection) {
+    int fd, theirs_fd = -1;
+    uv_tcp_t *theirs = raft_malloc(sizeof *theirs);
+    if (theirs == NULL)
+        return NULL;
+    uv_tcp_init(connection->record->loop, theirs);
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) == 0)
+        theirs_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (theirs_fd >= 0 && uv_tcp_open(theirs, theirs_fd) == 0)
+        return (uv_stream_t *)theirs;
+    if (theirs_fd >= 0)
+        close(theirs_fd);
+    uv_close((uv_handle_t *)theirs, stream_free);
+    return NULL;
+}
+
 static void request_finish(struct connection *connection, uv_stream_t *stream, int result) {
     struct raft_uv_connect *request = connection->request;
     connection->request = NULL;
@@ -120,14 +129,16 @@ void transport_opened(struct connection *connection) {
         connection_refuse(connection, "not a member yet");
         return;
     }
-    uv_stream_t *stream = pair_make(connection);
-    if (stream == NULL)
-        connection_close(connection, "no socket pair");
-    else if (connection->outbound)
+    uv_stream_t *stream = connection->outbound ? socket_take(connection) : pair_make(connection);
+    if (stream == NULL) {
+        connection_close(connection, "no stream for libraft");
+    } else if (connection->outbound) {
         request_finish(connection, stream, 0);
-    else
+        connection_close(connection, "libraft has it");
+    } else {
         record->engine.accept(&record->engine.transport, connection->hello.raft_id, connection->peer->config.name,
                               stream);
+    }
 }
 
 void transport_closed(struct connection *connection) {
