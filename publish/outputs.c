@@ -43,7 +43,8 @@ static bool is_freshness(const struct output *output) { return output->print == 
 
 static void write_it(struct outputs *outputs, struct output *output) {
     struct file_manner manner = outputs->manner;
-    manner.quick = is_freshness(output);
+    bool only_lags = output->shown && output->index == output->shown_index;
+    manner.quick = is_freshness(output) || only_lags;
     char *copy = strdup(output->text);
     if (copy == NULL)
         return; /* the next tick tries again */
