@@ -32,6 +32,7 @@ struct facts {
     bool durable_seen;      /* primary: a durable write has completed since promotion or start */
     uint64_t durable_lsn;   /* end of the last one */
     nsec durable_pending;   /* since when the one under way has been waiting; 0 if none */
+    nsec answer_pending;    /* since when it has been silent; 0 if it answers */
     nsec admission_pending; /* since when a new session has been waiting to be let in; 0 if none is */
     uint64_t oldest_lsn;    /* primary: start of the oldest WAL segment that it has; 0 = unknown */
     uint16_t senders_count;

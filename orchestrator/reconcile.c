@@ -134,17 +134,21 @@ void reconcile_facts(struct core *core) {
 
 /* ---- wishes ---- */
 
-/* The probe's durable write has been waiting for too long: the disk or the server hangs, or it never answers. */
-static bool hangs(struct core *core) {
-    nsec timeout = msec(core->config.probe_timeout_ms);
-    if (core->facts.durable_pending != 0 && due(core, core->facts.durable_pending + timeout))
-        return true;
-    return core->hung_since != 0 && due(core, core->hung_since + timeout);
+static bool waits_for(struct core *core, nsec since, nsec patience) {
+    return since != 0 && due(core, since + patience);
 }
 
-/* Its sessions go on, and nobody can begin one. */
-static bool shut(struct core *core, nsec patience) {
-    return core->facts.admission_pending != 0 && due(core, core->facts.admission_pending + patience);
+/* Why a primary that runs does not serve; NULL if it does. */
+static const char *primary_trouble(struct core *core) {
+    const struct facts *facts = &core->facts;
+    nsec timeout = msec(core->config.probe_timeout_ms);
+    if (waits_for(core, facts->durable_pending, timeout))
+        return "a durable write has not returned within the probe's timeout";
+    if (waits_for(core, facts->answer_pending, timeout) || waits_for(core, core->hung_since, timeout))
+        return "it has not answered within the probe's timeout";
+    if (waits_for(core, facts->admission_pending, timeout))
+        return "it has let no new session in within the probe's timeout";
+    return NULL;
 }
 
 static bool wants_handover(const struct core *core) {
@@ -154,10 +158,9 @@ static bool wants_handover(const struct core *core) {
 
 static struct wish wish_of_serving_primary(struct core *core) {
     const Topology *topology = &core->topology;
-    if (hangs(core))
-        return wish(OPERATE_KILL, "a durable write has not returned within the probe's timeout");
-    if (shut(core, msec(core->config.probe_timeout_ms)))
-        return wish(OPERATE_KILL, "it has let no new session in within the probe's timeout");
+    const char *trouble = primary_trouble(core);
+    if (trouble != NULL)
+        return wish(OPERATE_KILL, trouble);
     if (wants_handover(core)) {
         if (core->job.failed_kind == OPERATE_STOP && core->job.failures > 0)
             return wish(OPERATE_KILL, "it did not stop in time for the switchover");
@@ -252,7 +255,7 @@ static struct wish wish_as_standby_server(struct core *core) {
     const Topology *topology = &core->topology;
     if (core->stopping)
         return wish(OPERATE_STOP, "the daemon ends");
-    if (shut(core, HUNG_STANDBY))
+    if (waits_for(core, core->facts.admission_pending, HUNG_STANDBY))
         return wish(OPERATE_KILL, "it lets no new session in");
     if (topology->epoch == 0)
         return core->cut.valid ? nothing() : wish(OPERATE_CUT, "before the first primary is assigned");
@@ -308,7 +311,7 @@ static struct wish wish_down(struct core *core) {
 }
 
 static struct wish wish_hung(struct core *core) {
-    if (is_primary(core) && hangs(core))
+    if (is_primary(core) && primary_trouble(core) != NULL)
         return wish(OPERATE_KILL, "PostgreSQL does not answer");
     return due(core, core->hung_since + HUNG_STANDBY) ? wish(OPERATE_KILL, "PostgreSQL does not answer") : nothing();
 }

@@ -122,6 +122,7 @@ struct observer {
     bool answered; /* since the postmaster started */
     nsec answered_at;
     nsec asking_since;
+    nsec unanswered_since;        /* of the first question without an answer; 0 = none */
     nsec inside_asked_at;         /* what is told of the inside was asked for then, and may be no newer */
     nsec hasty_until;             /* things are in flux: look often */
     uint64_t lsn;                 /* as seen last */

@@ -11,6 +11,7 @@
 #define FLUX_MS     20
 #define HASTE_MS    10
 #define STARTING_MS 100          /* each try before it answers is a line in its log */
+#define SLOW_MS     100          /* an answer that takes longer is told of */
 #define ANSWER_MS   1000         /* a server that takes longer is hung */
 #define KNOCK_MS    6000         /* a fork costs 2.6 ms on a small machine: 0.05 % of a core */
 #define DURABLE_MS  86400000     /* it waits for as long as the disk does; how long is the fact */
@@ -78,7 +79,8 @@ static void forget_inside(struct facts *facts) {
     facts->receive_lsn = 0;
     facts->receiver = facts->streaming = facts->durable_seen = false;
     facts->upstream_name[0] = '\0';
-    facts->durable_lsn = facts->durable_pending = facts->admission_pending = facts->oldest_lsn = 0;
+    facts->durable_lsn = facts->oldest_lsn = 0;
+    facts->durable_pending = facts->answer_pending = facts->admission_pending = 0;
     facts->senders_count = 0;
 }
 
@@ -192,6 +194,7 @@ static void take(struct pgctl *pgctl, const PGresult *result) {
     bool first = !observer->answered, streaming = facts->streaming;
     observer->answered = true;
     observer->answered_at = time_now();
+    observer->unanswered_since = facts->answer_pending = 0;
     observer->inside_asked_at = observer->asking_since;
     observer->lsn = number(result, 0, LSN);
     facts->receive_lsn = number(result, 0, RECEIVE_LSN);
@@ -272,6 +275,15 @@ static void observed(void *user, const PGresult *result, const struct error *err
 
 /* ---- looking ---- */
 
+/* It is silent since its last answer; but not for longer than we have been asking. */
+static void no_answer_yet(uv_timer_t *timer) {
+    struct pgctl *pgctl = timer->data;
+    struct observer *observer = &pgctl->observer;
+    nsec earliest = observer->unanswered_since - msec(IDLE_MS);
+    pgctl->facts.answer_pending = observer->answered_at > earliest ? observer->answered_at : earliest;
+    tell(pgctl);
+}
+
 static void look(struct pgctl *pgctl) {
     struct observer *observer = &pgctl->observer;
     uv_timer_stop(&observer->tick);
@@ -283,6 +295,10 @@ static void look(struct pgctl *pgctl) {
         return;
     }
     observer->asking_since = time_now();
+    if (observer->unanswered_since == 0)
+        observer->unanswered_since = observer->asking_since;
+    if (observer->answered)
+        uv_timer_start(&observer->tick, no_answer_yet, SLOW_MS, 0);
     session_ask(observer->session, observe_sql, ANSWER_MS, observed, pgctl);
 }
 
@@ -305,6 +321,7 @@ static void start_over(struct pgctl *pgctl) {
     uv_timer_stop(&observer->durable_tick);
     uv_timer_stop(&observer->door_tick);
     observer->answered = observer->was_primary = observer->again = false;
+    observer->unanswered_since = 0;
     observer->replay_timeline = 0;
     forget_inside(&pgctl->facts);
     pgctl->facts.server = state_by_guard(pgctl);

@@ -283,6 +283,14 @@ static void serving_fast_disk(void) {
     serving();
     core.facts.durable_pending = core.now - msec(900);
 }
+static void serving_silent(void) {
+    serving();
+    core.facts.answer_pending = core.now - msec(1001);
+}
+static void serving_slow_to_answer(void) {
+    serving();
+    core.facts.answer_pending = core.now - msec(900);
+}
 static void serving_shut(void) {
     serving();
     core.facts.admission_pending = core.now - msec(1001);
@@ -376,6 +384,8 @@ static void test_reconcile_primary(void **state) {
         {"a joint rule", serving_joint, OPERATE_RULE, false},
         {"a durable write hangs", serving_slow_disk, OPERATE_KILL, false},
         {"a durable write is slow", serving_fast_disk, OPERATE_NONE, false},
+        {"it does not answer", serving_silent, OPERATE_KILL, false},
+        {"it is slow to answer", serving_slow_to_answer, OPERATE_NONE, false},
         {"lets no new session in", serving_shut, OPERATE_KILL, false},
         {"is slow to let a new session in", serving_slow_to_let_in, OPERATE_NONE, false},
         {"switchover", serving_switchover, OPERATE_CHECKPOINT, false},
