@@ -11,9 +11,11 @@
 /* Clock rates may differ by 2 % between two machines. */
 nsec lease_margin(uint32_t duration_ms) { return planted(DRIFT) ? 0 : msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
 
+/* What is being killed writes no more, but may take long to die: a process that waits for a hung disk cannot. Others
+ * need not wait for that: the lease runs out. */
 static bool may_renew(const struct core *core) {
     return core->synced && is_primary(core) && !core->topology.sealed && core->facts.guard &&
-           core->relinquished_epoch != core->topology.epoch;
+           core->facts.server != SERVER_STOPPING && core->relinquished_epoch != core->topology.epoch;
 }
 
 static void send_renewal(struct core *core, struct actions *actions) {

@@ -661,10 +661,15 @@ static void test_lease(void **state) {
     assert_null(armed()); /* another epoch's; and a time that we have not sent */
 }
 
+static void being_killed(void) {
+    serving();
+    core.facts.server = SERVER_STOPPING;
+}
+
 static void test_no_renewal_without_right(void **state) {
     (void)state;
-    static void (*const arrange[])(void) = {serving_sealed, no_guard, not_synced};
-    for (unsigned i = 0; i < 3; i++) {
+    static void (*const arrange[])(void) = {serving_sealed, no_guard, not_synced, being_killed};
+    for (unsigned i = 0; i < sizeof arrange / sizeof arrange[0]; i++) {
         standing_epoch(1);
         arrange[i]();
         actions.count = 0;
