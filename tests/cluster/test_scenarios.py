@@ -153,3 +153,35 @@ def test_priority_0_is_never_promoted(make_cluster):
     old.kill_everything()
     assert cluster.wait_new_primary(old) is not cluster["m2"]
     cluster.check_ledger(ledger)
+
+
+def acknowledges_nothing(cluster, ledger, since):
+    """Whoever was asked before is long answered."""
+    cluster.wait(lambda: time.monotonic() > since + 2, 10, "time for an acknowledgement")
+    return not ledger.wrote_after(since + 1)
+
+
+@pytest.mark.limit(150)
+def test_strict_waits(make_cluster):
+    """No commit is ever on one member alone: not when the standby goes, and not after a failover either."""
+    cluster = make_cluster(2, witness=True, durability="strict").found()
+    ledger, primary = cluster.ledger(), cluster.primary()
+    standby = cluster.standbys()[0]
+
+    standby.kill_everything()
+    gone = time.monotonic()
+    assert acknowledges_nothing(cluster, ledger, gone)
+    assert not cluster.status()["degraded"]
+    standby.start()
+    cluster.wait_redundant(60)
+    cluster.check_ledger(ledger)
+
+    primary.kill_everything()
+    gone = time.monotonic()
+    cluster.wait(lambda: (status := standby.status()) and status["primary"] == standby.name, 30, f"{standby} is assigned")
+    assert acknowledges_nothing(cluster, ledger, gone)
+    assert not standby.status()["open"]
+    primary.start()
+    cluster.wait_redundant(60)
+    assert cluster.primary() is standby
+    cluster.check_ledger(ledger)

@@ -16,10 +16,17 @@ class Shared:
     def __init__(self):
         self.hosts = None
 
+    def found(self, *shape, **options):
+        """New ones, in place of those before: there is one network. Nobody waits for them to be founded."""
+        self.drop()
+        # A rewind waits for the new primary's first checkpoint, which is else spread over seconds.
+        self.hosts = Hosts(*shape, postgresql={"parameters": {"checkpoint_completion_target": "0"}}, **options).start()
+        return self.hosts
+
     def take(self):
         if self.hosts is None:
-            # A rewind waits for the new primary's first checkpoint, which is else spread over seconds.
-            self.hosts = Hosts(3, postgresql={"parameters": {"checkpoint_completion_target": "0"}}).start()
+            self.found(3)
+        if self.hosts.clients is None:
             self.hosts.wait_redundant(60)
             self.hosts.begin_clients()
         return self.hosts

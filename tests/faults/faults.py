@@ -3,7 +3,6 @@
 Situations are what may be under way when a fault strikes; `SITUATIONS` has them by name. Each brings it about and
 returns what ends it, once the moment is there or has been missed.
 """
-import os
 import shutil
 import signal
 import subprocess
@@ -113,25 +112,54 @@ def deaf_for_one(host):
     return cut(host, [(others(host)[-1], host)])
 
 
-@fault("loose cable")
-def loose_cable(host):
-    """Now it is in, now it is not."""
-    stop, network = threading.Event(), host.cluster.network
+def again_and_again(do):
+    """Until it is healed; `do` is given what waits."""
+    stop = threading.Event()
 
-    def shake():
+    def repeat():
         while not stop.is_set():
-            network.unplug(host)
-            stop.wait(0.15)
-            network.plug(host)
-            stop.wait(0.1)
+            do(stop.wait)
 
-    thread = threading.Thread(target=shake, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
 
     def heal():
         stop.set()
         thread.join()
     return heal
+
+
+@fault("loose cable")
+def loose_cable(host):
+    """Now it is in, now it is not."""
+    def shake(wait):
+        host.cluster.network.unplug(host)
+        wait(0.15)
+        host.cluster.network.plug(host)
+        wait(0.1)
+    return again_and_again(shake)
+
+
+GOOD = (0, 0, 0)
+CABLES = {  # loss, delay and jitter of what the host sends, and of what it is sent
+    "a fifth of all packets lost": ((0.2, 0, 0), (0.2, 0, 0)),
+    "half of what it sends lost": ((0.5, 0, 0), GOOD),
+    "half of what it is sent lost": (GOOD, (0.5, 0, 0)),
+    "packets late and out of order": ((0, 0.01, 0.1), (0, 0.01, 0.1)),
+    "a long way": ((0, 0.4, 0), (0, 0.4, 0)),
+    "what it sends is late": ((0, 0.7, 0.1), GOOD),
+}
+
+
+def wiring(sent, received):
+    def strike(host):
+        network = host.cluster.network
+        return (lambda: network.rewire(host)) if network.wire(host, sent, received) else None
+    return strike
+
+
+for _what, _ways in CABLES.items():
+    FAULTS[_what] = wiring(*_ways)
 
 
 # ---- processes ----
@@ -145,6 +173,8 @@ PROCESSES = {
     "startup": r"^postgres: .*startup",
     "checkpointer": r"^postgres: .*checkpointer",
     "WAL writer": r"^postgres: .*walwriter",
+    "background writer": r"^postgres: .*background writer",
+    "autovacuum launcher": r"^postgres: .*autovacuum launcher",
     "WAL sender": r"^postgres: .*walsender",
     "WAL receiver": r"^postgres: .*walreceiver",
     "PostgreSQL": POSTGRES,
@@ -186,34 +216,68 @@ def daemon_restarted(host):
     return nothing
 
 
+# ---- clocks ----
+
+HOUR = 3600
+
+
+def setting(off_by):
+    """To set it right again is a leap, too."""
+    def strike(host):
+        host.set_clock(off_by)
+        return lambda: host.set_clock(0)
+    return strike
+
+
+FAULTS["clock an hour fast"] = setting(HOUR)
+FAULTS["clock an hour slow"] = setting(-HOUR)
+
+
+@fault("clock leaps")
+def clock_leaps(host):
+    def leap(wait):
+        for off_by in (HOUR, -7, 30, -HOUR, 0):
+            host.set_clock(off_by)
+            wait(0.3)
+    return again_and_again(leap)
+
+
 # ---- disks ----
 
-def fill(directory):
-    ballast = directory / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            for size in (1 << 20, 1 << 12):  # to the last page
-                while True:
-                    file.write(bytes(size))
-                    file.flush()
-        except OSError:
-            pass
-        try:
-            while True:
-                os.write(file.fileno(), bytes(4096))
-        except OSError:
-            pass
-    return lambda: ballast.unlink(missing_ok=True)
+DISKS = {"PostgreSQL's": "postgres_disk", "ttorchd's": "daemon_disk"}
 
 
-@fault("PostgreSQL's disk full")
-def postgres_disk_full(host):
-    return fill(host.directory)
+def filling(which):
+    return lambda host: getattr(host, which).fill()
 
 
-@fault("ttorchd's disk full")
-def daemon_disk_full(host):
-    return fill(host.directory / "ttorch")
+def telling(which, command):
+    def strike(host):
+        disk = getattr(host, which)
+        disk.tell(command)
+        return lambda: disk.tell("well")
+    return strike
+
+
+def failing(which):
+    """Nothing can be written until the host is started anew, with a disk that is well."""
+    def strike(host):
+        getattr(host, which).tell("fail")
+
+        def heal():
+            if host.is_on:
+                host.power_cut()
+                host.power_on()
+        return heal
+    return strike
+
+
+for _whose, _which in DISKS.items():
+    FAULTS[f"{_whose} disk full"] = filling(_which)
+    FAULTS[f"{_whose} disk slow"] = telling(_which, "slow 60")
+    FAULTS[f"{_whose} disk very slow"] = telling(_which, "slow 700")
+    FAULTS[f"{_whose} disk hangs"] = telling(_which, "hang")
+    FAULTS[f"{_whose} disk fails"] = failing(_which)
 
 
 @fault("data lost")

@@ -1,4 +1,4 @@
-"""A cluster whose members are hosts: each has a network namespace, a control group and two small file systems of its own.
+"""A cluster whose members are hosts: each has a network namespace, a control group and two small disks of its own.
 
 All of it happens in namespaces that `./dev` makes (mount, network, PID, IPC): whatever ends this program, the kernel
 then takes every process, link and mount with it.
@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,21 +22,20 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "cluster"))
 import api  # noqa: E402
 import processes  # noqa: E402
 from clients import Clients  # noqa: E402
-from cluster import Cluster, Member, as_user, give, merge  # noqa: E402
+from cluster import BUILD, Cluster, Member, as_user, give, merge  # noqa: E402
+from disks import Disk, run  # noqa: E402
+from wire import Wire  # noqa: E402
 
 NETWORK = "10.213.7"  # exists inside of the private network namespace only
 OUTSIDE = 254  # the clients' host number
 NOBODY = "02:00:00:00:00:99"  # no network card has this address: what is sent to it is lost in silence
+BRIDGE = "02:00:00:00:00:01"
 NETNS = pathlib.Path("/run/netns")
 RESTART_SEC = 0.1  # as in the unit file
 PREVENTS_RESTART = 78
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def run(*command):
-    subprocess.run([str(word) for word in command], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def enter(namespace):
@@ -62,10 +62,12 @@ class Network:
         run("mount", "-t", "tmpfs", "none", NETNS)
         run("ip", "link", "set", "lo", "up")
         run("ip", "link", "add", "bridge", "type", "bridge")
+        run("ip", "link", "set", "bridge", "address", BRIDGE)  # else it changes with the cables
         run("ip", "address", "add", f"{address(OUTSIDE)}/24", "dev", "bridge")
         run("ip", "link", "set", "bridge", "up")
         self._lock = threading.Lock()
         self._cuts = collections.Counter()  # faults overlap: what two have cut is whole when both are healed
+        self._wires = {}
 
     def close(self):
         run("ip", "link", "delete", "bridge")
@@ -80,8 +82,21 @@ class Network:
             run("ip", "-n", host.name, "link", "set", link, "up")
 
     def remove(self, host):
+        self.rewire(host)
         run("ip", "link", "delete", host.name)
         run("ip", "netns", "delete", host.name)
+
+    def wire(self, host, sent, received):
+        """A bad cable (wire.py) in place of the good one; returns whether that was there."""
+        if host in self._wires:
+            return False
+        self._wires[host] = Wire(host, sent, received)
+        return True
+
+    def rewire(self, host):
+        wire = self._wires.pop(host, None)
+        if wire:
+            wire.close()
 
     def _count(self, what, step, change):
         with self._lock:
@@ -138,6 +153,7 @@ class Host(Member):
     def __init__(self, cluster, name, peer_port, postgres_port):
         super().__init__(cluster, name, peer_port, postgres_port)
         self.address = address(int(name.removeprefix("m")))
+        self.pgdata = self.directory / "postgres" / "data"
         self.namespace = NETNS / name
         self.group = cluster.groups.add(name)
         self.is_on = False
@@ -145,20 +161,31 @@ class Host(Member):
         self.switch = threading.RLock()
 
     def mount(self):
-        """Its file systems: one for PostgreSQL, one for the daemon's own state."""
-        self.disks = [(self.directory, "1g"), (self.directory / "ttorch", "1g")]
-        for directory, size in self.disks:
-            directory.mkdir(exist_ok=True)
-            run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", directory)
-            give(directory)
+        """A disk for PostgreSQL, one for the daemon's own state; and memory for sockets."""
+        run("mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "none", self.directory)
+        give(self.directory)
+        self.clock = self.directory / "clock"
+        self.clock.write_bytes(bytes(8))
+        workshop = self.cluster.directory / "disks"
+        self.postgres_disk = Disk(f"{self.name}-postgres", self.directory / "postgres", 640, workshop)
+        self.daemon_disk = Disk(f"{self.name}-ttorch", self.directory / "ttorch", 256, workshop)
+        self.disks = [self.postgres_disk, self.daemon_disk]
 
     def unmount(self):
-        for directory, _ in reversed(self.disks):
-            run("umount", directory)
+        for disk in self.disks:
+            disk.close()
+        run("umount", self.directory)
 
     def command(self, program, *words):
         into = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(self.group / "cgroup.procs")]
-        return [*into, "nsenter", f"--net={self.namespace}", *as_user([self.cluster.program(program), *words])]
+        clock = [f"LD_PRELOAD={self.cluster.program('libclock.so')}", f"TTORCH_CLOCK={self.clock}"]
+        return [*into, "nsenter", f"--net={self.namespace}",
+                *as_user(["env", *clock, self.cluster.program(program), *words])]
+
+    def set_clock(self, off_by):
+        """How far its wall clock is off, in seconds."""
+        with self.clock.open("r+b") as file:
+            file.write(struct.pack("=q", off_by))
 
     # ---- power ----
 
@@ -182,11 +209,13 @@ class Host(Member):
         return False
 
     def power_cut(self):
-        """Every process is gone and the cable is dead, at the same moment."""
+        """Every process is gone, the cable is dead, and what was not flushed may be lost, at the same moment."""
         with self.switch:
             self.is_on = False
             self.cluster.network.unplug(self)
             (self.group / "cgroup.kill").write_text("1", encoding="utf-8")
+            for disk in self.disks:
+                disk.power_cut()
             deadline = time.monotonic() + 20
             while "populated 1" in (self.group / "cgroup.events").read_text(encoding="utf-8"):
                 if time.monotonic() > deadline:
@@ -194,6 +223,8 @@ class Host(Member):
                 time.sleep(0.005)
             self.daemon.wait()
             self.daemon = None
+            for disk in self.disks:
+                disk.power_on()
             self.remove_shared_memory()
 
     def power_on(self):
@@ -234,9 +265,13 @@ class Hosts(Cluster):
         self._closing = threading.Event()
         self._watchers = []
         super().__init__(data, witness, **merge({"postgresql": {
-            "slot_keep": "128MB", "parameters": {"max_wal_size": "96MB"}}}, options))
+            "slot_keep": "128MB", "diverged_keep": "64MB", "parameters": {"max_wal_size": "96MB"}}}, options))
         for member in self.members:
             self.network.add(member)
+
+    def _copy_programs(self):
+        super()._copy_programs()
+        shutil.copy2(BUILD / "tests" / "faults" / "libclock.so", self.directory / "bin")
 
     def _write_files(self):
         super()._write_files()

@@ -18,8 +18,18 @@ def strike(name, *members):
     return lambda: [heal() for heal in heals]
 
 
+def test_power_cut_during_founding(shared, limit):
+    """Of the member that makes the first data directory. The other tests go on with these hosts."""
+    hosts = shared.found(3)
+    founder = hosts.wait(lambda: next((host for host in hosts.members if host.pids(r"/initdb ")), None), 30, "initdb runs")
+    strike("power cut", founder)()
+    hosts.wait_redundant(60)
+    hosts.begin_clients()
+    hosts.wait_writes()
+
+
 @pytest.mark.parametrize("name", ["power cut", "host frozen", "cut off from members", "deaf", "daemon frozen", "guard frozen",
-                                  "postmaster frozen"])
+                                  "postmaster frozen", "PostgreSQL's disk hangs", "PostgreSQL's disk fails"])
 def test_another_takes_over(hosts, name):
     """Healed, the old primary is none any more."""
     old = hosts.primary()
@@ -33,7 +43,8 @@ def test_another_takes_over(hosts, name):
     assert hosts.primary() is new
 
 
-@pytest.mark.parametrize("name", ["cut off from clients", "cut off from one member", "daemon killed"])
+@pytest.mark.parametrize("name", ["cut off from clients", "cut off from one member", "daemon killed",
+                                  "clock an hour fast", "clock an hour slow"])
 def test_the_primary_goes_on(hosts, name):
     """A failover would help nobody."""
     primary, epoch, begun = hosts.primary(), hosts.epoch(), time.monotonic()
@@ -41,6 +52,28 @@ def test_the_primary_goes_on(hosts, name):
     try:
         hosts.wait(lambda: hosts.clients.wrote_after(begun + 2.5), 20, "clients write past the lease")
         assert (hosts.primary(), hosts.epoch()) == (primary, epoch)
+    finally:
+        heal()
+
+
+def test_clocks_are_set(hosts):
+    """The faults above are none otherwise."""
+    host = hosts.primary()
+    right = float(host.query("SELECT extract(epoch FROM clock_timestamp())"))
+    heal = strike("clock an hour slow", host)
+    try:
+        assert float(host.query("SELECT extract(epoch FROM clock_timestamp())")) < right - 1800
+    finally:
+        heal()
+
+
+@pytest.mark.parametrize("name", ["a fifth of all packets lost", "half of what it is sent lost",
+                                  "packets late and out of order"])
+def test_a_bad_cable(hosts, name):
+    """With the primary as it is, or with another one."""
+    heal, begun = strike(name, hosts.primary()), time.monotonic()
+    try:
+        hosts.wait(lambda: hosts.clients.wrote_after(begun + 2), 30, "clients write")
     finally:
         heal()
 
@@ -98,6 +131,31 @@ def test_daemon_disk_full(hosts):
         heal()
 
 
+def test_daemon_disk_fails(hosts):
+    """A member that cannot keep the record any more ends, rather than take part in decisions that it may forget."""
+    standby, epoch = hosts.standbys()[0], hosts.epoch()
+    heal, begun = strike("ttorchd's disk fails", standby), time.monotonic()
+    try:
+        strike("postmaster killed", hosts.primary())  # something has to be recorded
+        hosts.wait(lambda: any(when > begun for when, _, _ in standby.ends), 30, f"ttorchd of {standby} ends")
+        assert standby.ends[-1][1] > 0
+        hosts.wait_new_epoch(epoch, 30)
+        hosts.wait_writes(30)
+    finally:
+        heal()
+
+
+def test_daemon_disk_hangs(hosts):
+    """Of a standby, and something is to be recorded: the two others are a majority."""
+    epoch, heal = hosts.epoch(), strike("ttorchd's disk hangs", hosts.standbys()[0])
+    try:
+        strike("postmaster killed", hosts.primary())
+        hosts.wait_new_epoch(epoch, 30)
+        hosts.wait_writes(30)
+    finally:
+        heal()
+
+
 def test_majority_lost_and_restored(hosts):
     """One of three acknowledges nothing, and all go on when the others are back."""
     left = hosts.primary()
@@ -114,7 +172,7 @@ def test_everything_loses_power(hosts):
     strike("power cut", *hosts.members)()
 
 
-@pytest.mark.parametrize("situation", ["switchover", "clone", "rewind", "promotion"])
+@pytest.mark.parametrize("situation", ["switchover", "clone", "rewind", "rule change", "promotion"])
 def test_power_cut_during(hosts, rng, situation):
     """Of whoever is most in the middle of it."""
     moment = SITUATIONS[situation](hosts, rng)
@@ -123,6 +181,14 @@ def test_power_cut_during(hosts, rng, situation):
     heal = strike("power cut", target)
     moment.end()
     heal()
+
+
+def test_power_cut_within_rewind(hosts, rng):
+    """Of the one that is rewound: half of its files are of one history, half of another."""
+    moment = SITUATIONS["rewind"](hosts, rng)
+    assert moment.came
+    hosts.wait(lambda: moment.host.pids(r"/pg_rewind .*--target"), 30, "pg_rewind runs")
+    strike("power cut", moment.host)()
 
 
 # ---- can the checks fail? ----
@@ -163,3 +229,24 @@ def test_lost_rows_are_found(hosts):
     client.acknowledged.append((-1, time.monotonic()))
     assert any("lost" in violation for violation in hosts.violations())
     client.acknowledged.remove(next(entry for entry in client.acknowledged if entry[0] == -1))
+
+
+# ---- two and a witness, from here on ----
+
+def test_data_link_cut(shared, limit):
+    """The standby is out of reach, the witness is not: the primary stays, says that it is alone, and goes on."""
+    hosts = shared.found(2, True)
+    hosts.wait_redundant(60)
+    hosts.begin_clients()
+    primary, epoch = hosts.primary(), hosts.epoch()
+    heal = strike("cut off from one member", primary)
+    try:
+        hosts.wait(lambda: (status := primary.status()) and status["degraded"] and len(status["rules"]) == 1, 30,
+                   "the primary goes on alone")
+        hosts.wait_writes()
+        assert (hosts.primary(), hosts.epoch()) == (primary, epoch)
+    finally:
+        heal()
+    hosts.wait_redundant(60)
+    assert (hosts.primary(), hosts.epoch()) == (primary, epoch)
+    assert not hosts.violations()
