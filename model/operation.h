@@ -18,7 +18,8 @@ enum operation_kind {
     OPERATE_FOLLOW,  /* standby: stream from `upstream` as `name`; reload, no restart */
     OPERATE_PROMOTE, /* standby, cut, at `base`: write `rule`, promote to `timeline`, put standby.signal back */
     OPERATE_RULE,    /* primary: write `rule`, wait until every sender uses it; result.lsn = WAL end at that moment */
-    OPERATE_CHECKPOINT /* primary: an immediate one, before a planned stop */
+    OPERATE_CHECKPOINT, /* primary: an immediate one, before a planned stop */
+    OPERATE_PAUSE       /* the poolers hold their clients back; done as well when not all of them could */
 };
 
 /* synchronous_standby_names as names; needed = 0 writes the empty setting (degraded). */

@@ -17,6 +17,7 @@ struct core_config {
     uint64_t raft_id;
     uint32_t start_count;
     uint32_t probe_timeout_ms; /* a durable write that takes longer means a hung PostgreSQL or disk */
+    bool poolers;              /* there are some that hold clients back during a switchover */
 };
 
 /* As a voter: the promise to let no epoch but `epoch` begin before `until`. */
@@ -127,6 +128,7 @@ struct core {
     uint64_t forced_lsn;
     uint32_t acknowledged_generation;
     uint64_t checkpointed_intent; /* number of the intent for which we made a checkpoint */
+    uint64_t paused_intent;       /* the same for pausing the poolers */
 
     uint64_t asked_serial; /* an operator's request whose intent is being recorded; 0 = none */
     uint32_t asked_to;

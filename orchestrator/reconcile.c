@@ -28,6 +28,7 @@ static const uint32_t operation_deadline_ms[] = {
     [OPERATE_REWIND] = 3600000, [OPERATE_START] = 3600000, [OPERATE_STOP] = 10000,
     [OPERATE_KILL] = 10000,     [OPERATE_CUT] = 60000,     [OPERATE_FOLLOW] = 5000,
     [OPERATE_PROMOTE] = 8000,   [OPERATE_RULE] = 5000,     [OPERATE_CHECKPOINT] = 60000,
+    [OPERATE_PAUSE] = 60000,
 };
 
 struct wish {
@@ -166,6 +167,8 @@ static struct wish wish_of_serving_primary(struct core *core) {
             return wish(OPERATE_KILL, "it did not stop in time for the switchover");
         if (core->checkpointed_intent != topology->intent.number)
             return wish(OPERATE_CHECKPOINT, "before the planned stop");
+        if (core->config.poolers && core->paused_intent != topology->intent.number)
+            return wish(OPERATE_PAUSE, "clients of the poolers wait until the next primary is open");
         return wish(OPERATE_STOP, "switchover");
     }
     if (core->stopping && due(core, core->stopping_since + HANDOVER_DEADLINE))
@@ -531,6 +534,9 @@ static void succeeded(struct core *core, const struct operation_result *result) 
     case OPERATE_CHECKPOINT:
         core->checkpointed_intent = core->topology.intent.number;
         break;
+    case OPERATE_PAUSE:
+        core->paused_intent = core->topology.intent.number;
+        break;
     default:
         break;
     }
@@ -558,6 +564,9 @@ static void failed(struct core *core, struct actions *actions, const struct oper
         break;
     case OPERATE_CHECKPOINT:
         core->checkpointed_intent = core->topology.intent.number;
+        break;
+    case OPERATE_PAUSE:
+        core->paused_intent = core->topology.intent.number;
         break;
     default:
         break;

@@ -530,7 +530,8 @@ static nsec usual_time(struct world *world, enum operation_kind kind) {
     static const unsigned most[] = {
         [OPERATE_INITDB] = 500, [OPERATE_ADOPT] = 10,   [OPERATE_CLONE] = 2000, [OPERATE_REWIND] = 800,
         [OPERATE_START] = 300,  [OPERATE_STOP] = 200,   [OPERATE_KILL] = 10,    [OPERATE_CUT] = 30,
-        [OPERATE_FOLLOW] = 10,  [OPERATE_PROMOTE] = 80, [OPERATE_RULE] = 5,     [OPERATE_CHECKPOINT] = 50};
+        [OPERATE_FOLLOW] = 10,  [OPERATE_PROMOTE] = 80, [OPERATE_RULE] = 5,     [OPERATE_CHECKPOINT] = 50,
+        [OPERATE_PAUSE] = 100};
     return msec(1) + draw_time(world, msec(most[kind]) / world->plan.hurry);
 }
 

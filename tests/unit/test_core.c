@@ -311,6 +311,14 @@ static void serving_switchover_checkpointed(void) {
     intent();
     core.checkpointed_intent = 40;
 }
+static void serving_switchover_with_poolers(void) {
+    serving_switchover_checkpointed();
+    core.config.poolers = true;
+}
+static void serving_switchover_paused(void) {
+    serving_switchover_with_poolers();
+    core.paused_intent = 40;
+}
 static void serving_will_not_stop(void) {
     serving();
     intent();
@@ -390,6 +398,8 @@ static void test_reconcile_primary(void **state) {
         {"is slow to let a new session in", serving_slow_to_let_in, OPERATE_NONE, false},
         {"switchover", serving_switchover, OPERATE_CHECKPOINT, false},
         {"switchover, checkpoint done", serving_switchover_checkpointed, OPERATE_STOP, false},
+        {"switchover, there are poolers", serving_switchover_with_poolers, OPERATE_PAUSE, false},
+        {"switchover, their clients wait", serving_switchover_paused, OPERATE_STOP, false},
         {"switchover, does not stop", serving_will_not_stop, OPERATE_KILL, false},
         {"assigned, at base, lease armed", assigned, OPERATE_PROMOTE, false},
         {"assigned, no lease", assigned_without_lease, OPERATE_NONE, false},
