@@ -191,14 +191,13 @@ static void check_members(struct loader *loader) {
 
 /* ---- settings that hang together ---- */
 
-static void check_probe(struct loader *loader) {
-    const struct given *interval = given_path(loader, "probe.interval"), *timeout = given_path(loader, "probe.timeout");
-    const struct config *config = loader->config;
-    if (interval->bad || timeout->bad || config->probe_timeout_ms > config->probe_interval_ms)
+static void check_longer(struct loader *loader, const char *longer, unsigned longer_ms, const char *shorter,
+                         unsigned shorter_ms) {
+    const struct given *place = given_path(loader, longer), *other = given_path(loader, shorter);
+    if (place->bad || other->bad || longer_ms > shorter_ms)
         return;
-    complain(loader, timeout->key.line > 0 ? timeout->value : interval->value,
-             "probe.timeout (%u ms) must be longer than probe.interval (%u ms)", config->probe_timeout_ms,
-             config->probe_interval_ms);
+    complain(loader, place->key.line > 0 ? place->value : other->value, "%s (%u ms) must be longer than %s (%u ms)",
+             longer, longer_ms, shorter, shorter_ms);
 }
 
 static bool path_lies_in(const char *path, const char *directory) {
@@ -311,14 +310,13 @@ static void check_password_file(struct loader *loader) {
                  given_here ? "" : ", or name another file");
 }
 
-static void check_key_file(struct loader *loader) {
-    const struct given *place = given_path(loader, "dns.update.key_file");
+/* One that is not needed, but good if it is named. */
+static void check_secret_file(struct loader *loader, const char *setting, const char *path) {
+    const struct given *place = given_path(loader, setting);
     struct error error;
     char found[QUOTED_MAX];
-    if (loader->outside && place->key.line > 0 && !place->bad &&
-        check_secret(loader->config->dns.update.key_file, &error) != OK)
-        complain(loader, place->value, "dns.update.key_file: %s %s", quoted(loader->config->dns.update.key_file, found),
-                 error.text);
+    if (loader->outside && place->key.line > 0 && !place->bad && check_secret(path, &error) != OK)
+        complain(loader, place->value, "%s: %s %s", setting, quoted(path, found), error.text);
 }
 
 /* Members first: what else is needed hangs on whether we are a witness. */
@@ -329,11 +327,14 @@ void complete(struct loader *loader) {
 }
 
 void check(struct loader *loader) {
+    const struct config *config = loader->config;
     check_members(loader);
     check_addresses(loader);
-    check_probe(loader);
+    check_longer(loader, "probe.timeout", config->probe_timeout_ms, "probe.interval", config->probe_interval_ms);
+    check_longer(loader, "pgbouncer.hold", config->pgbouncer.hold_ms, "pgbouncer.pause", config->pgbouncer.pause_ms);
     check_directories(loader);
     check_dns(loader);
     check_password_file(loader);
-    check_key_file(loader);
+    check_secret_file(loader, "dns.update.key_file", config->dns.update.key_file);
+    check_secret_file(loader, "pgbouncer.password_file", config->pgbouncer.password_file);
 }

@@ -11,6 +11,7 @@
 #define CONFIG_DEFAULT_FILE "/etc/ttorch/ttorch.yaml"
 #define CONFIG_LIST_MAX     64 /* parameters or hba lines in one list */
 #define CONFIG_TEMPLATE_MAX 8  /* files made of templates */
+#define CONFIG_POOLER_MAX   16 /* PgBouncers */
 
 enum config_watchdog { CONFIG_WATCHDOG_OFF, CONFIG_WATCHDOG_AUTOMATIC, CONFIG_WATCHDOG_REQUIRED };
 extern const char *const config_watchdog_words[];
@@ -45,6 +46,15 @@ struct config_templates {
         char target[PATH_MAX_LENGTH + 1]; /* the file that is made */
         char source[PATH_MAX_LENGTH + 1]; /* of this template */
     } list[CONFIG_TEMPLATE_MAX];
+};
+
+struct config_poolers {
+    unsigned count;
+    struct config_pooler {
+        char name[NAME_MAX_LENGTH + 1];
+        char host[HOST_MAX_LENGTH + 1]; /* an IP address, or the directory of its socket */
+        uint16_t port;
+    } list[CONFIG_POOLER_MAX];
 };
 
 struct config_shared_line { /* same layout as the record's: what must agree among members before founding */
@@ -112,6 +122,14 @@ struct config {
             unsigned lag_warning_ms, lag_critical_ms, response_warning_ms, response_critical_ms;
         } health;
     } publish;
+
+    struct {
+        struct config_poolers poolers;
+        char user[64];
+        char password_file[PATH_MAX_LENGTH + 1]; /* "" = none */
+        char databases[512];                     /* separated by ", "; "" = that of `publish` */
+        unsigned pause_ms, hold_ms;
+    } pgbouncer;
 
     struct {
         char zone[HOST_MAX_LENGTH + 1]; /* "" = no DNS */

@@ -1,4 +1,4 @@
-/* The settings that are lists: PostgreSQL's parameters, lines of pg_hba.conf, and templates. */
+/* The settings that are lists: PostgreSQL's parameters, lines of pg_hba.conf, templates, poolers. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,8 +212,46 @@ void read_templates(struct loader *loader, const struct setting *setting, const 
     read_entries(loader, setting, node, CONFIG_TEMPLATE_MAX, read_template);
 }
 
+static bool already_named(const struct config_poolers *list, const char *name) {
+    for (unsigned i = 0; i < list->count; i++)
+        if (strcmp(list->list[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static void read_pooler(struct loader *loader, const struct setting *setting, void *into, const yaml_node_t *key,
+                        const yaml_node_t *node) {
+    const struct setting here = {.type = &value_name};
+    struct config_poolers *list = into;
+    struct config_pooler entry = {0};
+    struct place at = place_of_mark(key->start_mark);
+    const char *name, *address;
+    char found[QUOTED_MAX];
+    struct error error;
+    if (!node_text(loader, key, setting->path, "a name for each PgBouncer", &name) ||
+        !node_text(loader, node, setting->path, "the address of each PgBouncer", &address))
+        return;
+    if (here.type->parse(&here, name, entry.name, &error) != OK)
+        complain(loader, at, "%s: %s", setting->path, error.text);
+    else if (!pooler_address(address, entry.host, &entry.port))
+        complain(loader, place_of_mark(node->start_mark),
+                 "%s: expected an IP address and a port such as 10.0.1.1:6432, or the directory of a socket and a port "
+                 "such as /run/postgresql:6432, found %s",
+                 setting->path, quoted(address, found));
+    else if (already_named(list, name))
+        complain(loader, at, "%s: %s is here twice: remove one of them", setting->path, name);
+    else if (list->count == CONFIG_POOLER_MAX)
+        complain(loader, at, "%s: at most %d, this is one more: remove it", setting->path, CONFIG_POOLER_MAX);
+    else
+        list->list[list->count++] = entry;
+}
+
+void read_poolers(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
+    read_entries(loader, setting, node, CONFIG_POOLER_MAX, read_pooler);
+}
+
 /* Each is read by itself, so that a complaint tells which one. */
-void read_addresses(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
+void read_words(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
     char all[VALUE_TEXT_MAX] = "";
     const char *text;
     struct error error;

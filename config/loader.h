@@ -60,7 +60,8 @@ struct given *given(struct loader *loader, const struct setting *setting, unsign
 void read_parameters(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_lines(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
-void read_addresses(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
+void read_poolers(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
+void read_words(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 
 /* check.c */
 void complete(struct loader *loader);

@@ -161,8 +161,11 @@ static void read_value(struct loader *loader, const struct setting *setting, uns
         read_lines(loader, setting, node);
     else if (setting->type == &value_templates)
         read_templates(loader, setting, node);
-    else if (setting->type == &value_addresses && node->type == YAML_SEQUENCE_NODE)
-        read_addresses(loader, setting, node);
+    else if (setting->type == &value_poolers)
+        read_poolers(loader, setting, node);
+    else if ((setting->type == &value_addresses || setting->type == &value_databases) &&
+             node->type == YAML_SEQUENCE_NODE)
+        read_words(loader, setting, node);
     else if (node_text(loader, node, name, setting->type->expected, &text) &&
              setting->type->parse(setting, text, setting_base(setting, loader->config, member), &error) != OK)
         complain(loader, place->value, "%s: %s", name, error.text);

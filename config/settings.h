@@ -45,7 +45,7 @@ struct setting {
 extern const struct value_type value_name, value_text, value_path, value_secret_path, value_host, value_address,
     value_integer, value_boolean, value_duration, value_size, value_durability, value_watchdog, value_tsig,
     value_domain, value_addresses, value_mode, value_variable, value_options, value_parameters, value_lines,
-    value_templates;
+    value_templates, value_poolers, value_databases;
 
 extern const struct setting settings[];
 extern const unsigned settings_count;
@@ -65,6 +65,9 @@ void *setting_base(const struct setting *setting, struct config *config, unsigne
 /* The PostgreSQL programs to use when nobody says: those of the version of the data directory if it exists, else the
  * newest. `pattern` is that of the server program, with one * for the version. False: none found. */
 bool programs_find(const char *pattern, const char *data_directory, char *ret_directory, size_t size);
+
+/* "10.0.1.1:6432", "[fd00::1]:6432" or "/run/postgresql:6432": names would need DNS, which blocks. */
+bool pooler_address(const char *text, char ret_host[HOST_MAX_LENGTH + 1], uint16_t *ret_port);
 
 /* A text from outside as it may stand in a complaint: in quotes, one line, not too long. */
 #define QUOTED_MAX 80

@@ -174,6 +174,12 @@ static bool split_address(const char *text, char host[HOST_MAX_LENGTH + 1], cons
     return bracketed == (strchr(host, ':') != NULL);
 }
 
+bool pooler_address(const char *text, char ret_host[HOST_MAX_LENGTH + 1], uint16_t *ret_port) {
+    const char *port;
+    return strlen(text) <= HOST_MAX_LENGTH && split_address(text, ret_host, &port) && read_port(port, ret_port) &&
+           (ret_host[0] == '/' || is_numeric(ret_host));
+}
+
 /* "fd00::3:7432" may be an address with or without a port: only brackets tell. */
 static status missing_brackets(const char *text, struct error *error) {
     const char *colon = strrchr(text, ':');
@@ -404,6 +410,24 @@ static status parse_options(const struct setting *setting, const char *text, voi
     return store_text(setting, text, base, error);
 }
 
+/* Names that PgBouncer takes without quotes. */
+static status parse_databases(const struct setting *setting, const char *text, void *base, struct error *error) {
+    char list[512] = "";
+    size_t length = 0;
+    for (text += strspn(text, " ,"); *text != '\0'; text += strspn(text, " ,")) {
+        size_t size = strcspn(text, " ,");
+        for (size_t i = 0; i < size; i++)
+            if (!isalnum((unsigned char)text[i]) && strchr("_.-", text[i]) == NULL)
+                return unexpected(setting, text, error);
+        if (size > 63 || length + size + 3 > sizeof list)
+            return error_set(error, "expected names of at most 63 bytes, all together of at most %zu", sizeof list);
+        length +=
+            (size_t)snprintf(list + length, sizeof list - length, "%s%.*s", length > 0 ? ", " : "", (int)size, text);
+        text += size;
+    }
+    return store_text(setting, list, base, error);
+}
+
 static const char *const tsig_words[] = {[CONFIG_HMAC_SHA256] = "hmac-sha256", [CONFIG_HMAC_SHA512] = "hmac-sha512"};
 
 static status parse_tsig(const struct setting *setting, const char *text, void *base, struct error *error) {
@@ -455,6 +479,20 @@ static void templates_bounds(const struct setting *setting, char *text, size_t s
     snprintf(text, size, "at most %d", CONFIG_TEMPLATE_MAX);
 }
 
+static void render_poolers(const struct setting *setting, const void *base, char *text, size_t size) {
+    const struct config_poolers *poolers = const_field(setting, base);
+    size_t length = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < poolers->count && length < size; i++)
+        length += (size_t)snprintf(text + length, size - length, "%s%s at %s:%u", i == 0 ? "" : ", ",
+                                   poolers->list[i].name, poolers->list[i].host, poolers->list[i].port);
+}
+
+static void poolers_bounds(const struct setting *setting, char *text, size_t size) {
+    (void)setting;
+    snprintf(text, size, "at most %d", CONFIG_POOLER_MAX);
+}
+
 static void list_bounds(const struct setting *setting, char *text, size_t size) {
     (void)setting;
     snprintf(text, size, "at most %d", CONFIG_LIST_MAX);
@@ -491,6 +529,10 @@ const struct value_type
     value_tsig = {"one of the words", "hmac-sha256 or hmac-sha512", parse_tsig, render_tsig, no_bounds},
     value_domain = {"domain", "a domain such as db.example.org", parse_domain, render_text, no_bounds},
     value_addresses = {"list of addresses", "addresses such as [10.0.0.1, \"::1\"]", parse_addresses, render_text,
+                       no_bounds},
+    value_poolers = {"names and addresses", "a name and an address such as {app1: 10.0.1.1:6432, app2: \"[fd00::2]:6432\"} "
+                     "or the directory of a socket, as {here: /run/postgresql:6432}", NULL, render_poolers, poolers_bounds},
+    value_databases = {"list of names", "names of databases such as [shop, billing]", parse_databases, render_text,
                        no_bounds},
     value_parameters = {"parameters", "parameters of PostgreSQL such as {work_mem: 16MB}", NULL, render_parameters,
                         list_bounds},

@@ -55,6 +55,8 @@ static void drain(struct daemon *daemon) {
     publish_changed(daemon->publish);
     if (daemon->dns != NULL)
         dns_changed(daemon->dns);
+    if (daemon->poolers != NULL)
+        poolers_changed(daemon->poolers);
 }
 
 static void on_prepare(uv_prepare_t *handle) { drain(handle->data); }
@@ -85,6 +87,11 @@ void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *w
         daemon->closing++;
         dns_close(daemon->dns, on_part_closed, daemon);
         daemon->dns = NULL;
+    }
+    if (daemon->poolers != NULL) {
+        daemon->closing++;
+        poolers_close(daemon->poolers, !keep, on_part_closed, daemon);
+        daemon->poolers = NULL;
     }
     if (daemon->record != NULL) {
         daemon->closing++;
@@ -355,6 +362,30 @@ static status open_dns(struct daemon *daemon, struct error *error) {
     return OK;
 }
 
+static status open_poolers(struct daemon *daemon, struct error *error) {
+    const struct config *config = daemon->config;
+    const struct poolers_callbacks callbacks = {face_fill, daemon_publish_callbacks.notice};
+    struct poolers_config poolers = {
+        .count = config->pgbouncer.poolers.count,
+        .user = config->pgbouncer.user,
+        .password_file = config->pgbouncer.password_file,
+        .databases = config->pgbouncer.databases,
+        .database = config->publish.database,
+        .pause_ms = config->pgbouncer.pause_ms,
+        .hold_ms = config->pgbouncer.hold_ms,
+    };
+    _Static_assert(POOLERS_MAX >= CONFIG_POOLER_MAX, "all that the file may name");
+    for (unsigned i = 0; i < poolers.count; i++) {
+        const struct config_pooler *from = &config->pgbouncer.poolers.list[i];
+        poolers.list[i] = (struct pooler_place){.name = from->name, .host = from->host, .port = from->port};
+    }
+    if (poolers.count == 0)
+        return OK;
+    if (poolers_open(&daemon->poolers, daemon->loop, &poolers, &callbacks, daemon, error) != OK)
+        return error_prefix(error, "pgbouncer");
+    return OK;
+}
+
 static void start_core(struct daemon *daemon) {
     struct record_status record;
     record_status(daemon->record, &record);
@@ -362,6 +393,7 @@ static void start_core(struct daemon *daemon) {
         .raft_id = record.raft_id,
         .start_count = record.start_count,
         .probe_timeout_ms = daemon->config->probe_timeout_ms,
+        .poolers = daemon->config->pgbouncer.poolers.count > 0,
     };
     snprintf(core.name, sizeof core.name, "%s", daemon->config->member);
     core_init(&daemon->core, &core, time_now());
@@ -413,7 +445,9 @@ static status open_parts(struct daemon *daemon, struct error *error) {
         return FAILED;
     if (open_publish(daemon, error) != OK)
         return FAILED;
-    return open_dns(daemon, error);
+    if (open_dns(daemon, error) != OK)
+        return FAILED;
+    return open_poolers(daemon, error);
 }
 
 int daemon_run(struct config *config) {

@@ -7,6 +7,7 @@
 #include "orchestrator/core.h"
 #include "pgctl/pgctl.h"
 #include "publish/dns.h"
+#include "publish/poolers.h"
 #include "publish/publish.h"
 #include "raft/record.h"
 
@@ -22,7 +23,9 @@ struct daemon {
     struct record *record;
     struct pgctl *pgctl; /* NULL on a witness */
     struct publish *publish;
-    struct dns *dns; /* NULL if there is no zone */
+    struct dns *dns;         /* NULL if there is no zone */
+    struct poolers *poolers; /* NULL if there are none */
+    uint64_t pause_serial;   /* of the operation that they are asked to do */
     struct record_peer peers[MEMBERS_MAX];
     Snapshot replica; /* the record as libraft has applied it; the core may be a few events behind */
 
@@ -63,6 +66,8 @@ void driver_run(struct daemon *daemon, const struct actions *actions);
 extern const struct record_callbacks daemon_record_callbacks;
 extern const struct pgctl_callbacks daemon_pgctl_callbacks;
 extern const struct publish_callbacks daemon_publish_callbacks;
+/* The poolers hold their clients back. */
+void hands_paused(void *user);
 /* ---- face.c ---- */
 void face_fill(void *user, struct face *ret_face);
 void face_status_line(const struct daemon *daemon, char *buffer, size_t size);

@@ -54,8 +54,12 @@ static void run_answer(struct daemon *daemon, const struct action *action) {
 }
 
 static void run_operate(struct daemon *daemon, const struct action *action) {
-    if (daemon->pgctl != NULL)
+    if (action->operation.kind == OPERATE_PAUSE) {
+        daemon->pause_serial = action->operation.serial;
+        poolers_pause(daemon->poolers, hands_paused, daemon);
+    } else if (daemon->pgctl != NULL) {
         pgctl_operate(daemon->pgctl, &action->operation);
+    }
 }
 
 static void run_arm(struct daemon *daemon, const struct action *action) {

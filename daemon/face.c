@@ -46,9 +46,11 @@ void face_fill(void *user, struct face *ret_face) {
                                                   : "";
     ret_face->superuser = daemon->config->postgresql.superuser;
     ret_face->now = now;
-    static struct face_output outputs[DNS_OUTPUTS];
+    static struct face_output outputs[DNS_OUTPUTS + POOLERS_MAX];
+    _Static_assert(DNS_OUTPUTS + POOLERS_MAX <= FACE_OUTPUTS_MAX, "all are shown");
+    unsigned count = daemon->dns != NULL ? dns_outputs(daemon->dns, outputs) : 0;
     ret_face->outputs = outputs;
-    ret_face->outputs_count = daemon->dns != NULL ? dns_outputs(daemon->dns, outputs) : 0;
+    ret_face->outputs_count = count + (daemon->poolers != NULL ? poolers_outputs(daemon->poolers, &outputs[count]) : 0);
     fill_members(core, ret_face);
 }
 

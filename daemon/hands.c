@@ -176,6 +176,21 @@ static void on_progress(void *user, uint64_t serial, const char *text) {
 const struct pgctl_callbacks daemon_pgctl_callbacks = {
     .facts = on_facts, .done = on_done, .progress = on_progress, .notice = on_notice};
 
+/* ---- poolers ---- */
+
+void hands_paused(void *user) {
+    struct daemon *daemon = user;
+    struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_RESULT);
+    item->result = (struct operation_result){.serial = daemon->pause_serial, .kind = OPERATE_PAUSE};
+    item->event.result = &item->result;
+}
+
+static void on_written(void *user, const char *name) {
+    struct daemon *daemon = user;
+    if (daemon->poolers != NULL && strcmp(name, "publish.pgbouncer_file") == 0)
+        poolers_reload(daemon->poolers);
+}
+
 /* ---- operators ---- */
 
 static void on_request(void *user, const struct face_request *request, face_answer_callback *answer, void *context) {
@@ -196,4 +211,4 @@ static void on_request(void *user, const struct face_request *request, face_answ
 }
 
 const struct publish_callbacks daemon_publish_callbacks = {
-    .face = face_fill, .request = on_request, .notice = on_notice};
+    .face = face_fill, .request = on_request, .notice = on_notice, .written = on_written};

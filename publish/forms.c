@@ -48,7 +48,7 @@ struct hosts hosts_readers(const struct face *face) {
 /* ---- libpq's parameters ---- */
 
 /* What `libpq` must be told to end where the session wants to be, as pairs of key and value. */
-static void each_parameter(const struct form *form, const struct hosts *hosts, enum session session, FILE *out,
+static void each_parameter(const struct form *form, const struct hosts *hosts, enum target_session session, FILE *out,
                            void (*print)(FILE *out, const char *key, const char *value)) {
     static const char *const sessions[] = {[SESSION_ANY] = "any", "read-write", "prefer-standby"};
     unsigned libpq = form->config->libpq;
@@ -85,7 +85,7 @@ static void print_url_parameter(FILE *out, const char *key, const char *value) {
     print_encoded(out, value);
 }
 
-void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum session session) {
+void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session) {
     fputs("postgresql://", out);
     if (form->config->user[0] != '\0') {
         print_encoded(out, form->config->user);
@@ -135,7 +135,7 @@ void form_freshness(FILE *out, const struct form *form) {
 }
 
 static void print_env_url(FILE *out, const char *name, const struct form *form, const struct hosts *hosts,
-                          enum session session) {
+                          enum target_session session) {
     fprintf(out, "%s=\"", name);
     if (hosts->count > 0)
         print_url(out, form, hosts, session);
@@ -171,7 +171,7 @@ static void print_service_parameter(FILE *out, const char *key, const char *valu
 }
 
 static void print_service(FILE *out, const char *name, const struct form *form, const struct hosts *hosts,
-                          enum session session) {
+                          enum target_session session) {
     fprintf(out, "\n[%s]\nhost=", name);
     for (unsigned i = 0; i < hosts->count; i++)
         fprintf(out, "%s%s", i > 0 ? "," : "", hosts->list[i]->postgres_host);
@@ -194,10 +194,11 @@ void form_service(FILE *out, const struct form *form) {
     print_service(out, "any", form, &all, SESSION_ANY);
 }
 
-/* PgBouncer knows no quotes in names: what it does not take becomes "_". */
-static void print_pgbouncer_name(FILE *out, const char *name) {
-    for (; *name != '\0'; name++)
-        fputc(isalnum((unsigned char)*name) || strchr("_.-", *name) != NULL ? *name : '_', out);
+void form_pgbouncer_name(const char *database, char *ret_name, size_t size) {
+    snprintf(ret_name, size, "%s", database);
+    for (char *c = ret_name; *c != '\0'; c++)
+        if (!isalnum((unsigned char)*c) && strchr("_.-", *c) == NULL)
+            *c = '_';
 }
 
 static void print_pgbouncer_value(FILE *out, const char *value) {
@@ -209,11 +210,10 @@ static void print_pgbouncer_value(FILE *out, const char *value) {
 
 /* PgBouncer takes several hosts of one database only with one port: of others, the first. */
 static void print_pgbouncer(FILE *out, const char *suffix, const struct form *form, const struct hosts *hosts) {
-    if (hosts->count == 0)
-        return;
-    uint32_t port = hosts->list[0]->postgres_port;
-    print_pgbouncer_name(out, form->config->database);
-    fprintf(out, "%s = host=", suffix);
+    char name[64];
+    uint32_t port = hosts->count > 0 ? hosts->list[0]->postgres_port : 5432;
+    form_pgbouncer_name(form->config->database, name, sizeof name);
+    fprintf(out, "%s%s = host=%s", name, suffix, hosts->count > 0 ? "" : PGBOUNCER_NOWHERE);
     for (unsigned i = 0; i < hosts->count; i++)
         if (hosts->list[i]->postgres_port == port)
             fprintf(out, "%s%s", i > 0 ? "," : "", hosts->list[i]->postgres_host);

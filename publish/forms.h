@@ -19,6 +19,11 @@ void form_env(FILE *out, const struct form *form);       /* NAME="URL" */
 void form_service(FILE *out, const struct form *form);   /* libpq's pg_service.conf: rw, ro, any */
 void form_pgbouncer(FILE *out, const struct form *form); /* [databases] */
 
+/* The host of the database while there is no primary: one that is not listed would throw its clients out. */
+#define PGBOUNCER_NOWHERE "/nonexistent"
+/* PgBouncer knows no quotes in names: what it does not take becomes "_". */
+void form_pgbouncer_name(const char *database, char *ret_name, size_t size);
+
 /* What `print` prints, malloc'ed; NULL when memory ran out. */
 char *form_text(form_printer *print, const struct form *form);
 
@@ -34,6 +39,6 @@ struct hosts hosts_standbys(const struct face *face); /* that stream from the pr
 struct hosts hosts_readers(const struct face *face);  /* the standbys, then the primary; all if none is known */
 struct hosts hosts_one(const Member *member);
 
-enum session { SESSION_ANY, SESSION_WRITE, SESSION_READ };
+enum target_session { SESSION_ANY, SESSION_WRITE, SESSION_READ };
 /* postgresql://user@host:port,host:port/database?options */
-void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum session session);
+void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session);

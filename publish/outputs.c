@@ -88,6 +88,7 @@ static void on_written(void *user, unsigned file, uint64_t number, const struct 
         if (number == output->number)
             output->shown_index = output->index;
         output->trouble.text[0] = '\0';
+        outputs->callbacks.written(outputs->user, output->name);
         return;
     }
     if (strcmp(output->trouble.text, failure->text) != 0)

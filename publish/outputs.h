@@ -8,6 +8,7 @@ struct outputs;
 struct outputs_callbacks {
     const struct face *(*face)(void *user); /* what there is to show now */
     void (*notice)(void *user, const char *text);
+    void (*written)(void *user, const char *name);
 };
 
 /* `config` and the strings in it must stay valid. What is wrong with one file is told by `notice`, and keeps none of

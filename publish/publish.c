@@ -173,6 +173,12 @@ static void on_notice(void *user, const char *text) {
     publish->callbacks.notice(publish->user, text);
 }
 
+static void on_written(void *user, const char *name) {
+    struct publish *publish = user;
+    if (publish->callbacks.written != NULL)
+        publish->callbacks.written(publish->user, name);
+}
+
 /* ---- opening and closing ---- */
 
 static status open_local(struct publish *publish, struct error *error) {
@@ -234,7 +240,7 @@ static status open_hook(struct publish *publish, struct error *error) {
 }
 
 static status open_parts(struct publish *publish, struct error *error) {
-    static const struct outputs_callbacks callbacks = {.face = on_face, .notice = on_notice};
+    static const struct outputs_callbacks callbacks = {.face = on_face, .notice = on_notice, .written = on_written};
     if (watch_open(&publish->routes.watch, publish->loop, on_watch_over, publish, error) != OK)
         return FAILED;
     publish->parts_open++;

@@ -9,7 +9,7 @@
 #include "base/time.h"
 #include "model/model.h"
 
-#define FACE_OUTPUTS_MAX 4 /* beside those of publish itself */
+#define FACE_OUTPUTS_MAX 18 /* beside those of publish itself */
 
 /* How one form of publishing does. */
 struct face_output {
@@ -66,6 +66,7 @@ struct publish_callbacks {
     /* Must end in exactly one call of `answer`, now or later. */
     void (*request)(void *user, const struct face_request *request, face_answer_callback *answer, void *context);
     void (*notice)(void *user, const char *text);
+    void (*written)(void *user, const char *name); /* a file, by its setting; NULL: nobody wants to know */
 };
 
 #define PUBLISH_TEMPLATES_MAX 8

@@ -106,7 +106,7 @@ static const struct complaint_row complaint_rows[] = {
      {"F:5:1: unknown setting \"probe.interval\": did you mean \"interval\" in the section \"probe\"?"}},
     {BASE DATA "xyzzy: 1\n",
      {"F:5:1: unknown setting \"xyzzy\": write one of cluster, member, members, data_directory, runtime_directory, http, "
-      "postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns"}},
+      "postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, pgbouncer, dns"}},
     /* DNS */
     {BASE DATA "dns: {zone: db.example.org, listen: [10.0.0.1, nobody]}\n",
      {"F:5:48: dns.listen: expected addresses such as [10.0.0.1, \"::1\"], found \"nobody\""}},
@@ -130,7 +130,7 @@ static const struct complaint_row complaint_rows[] = {
     {BASE DATA "\"a\\nb\\0\": 1\n", {"F:5:1: a key: expected a name, found a text with a zero byte"}},
     {BASE DATA "\"a\\n\\e[31m\": 1\n",
      {"F:5:1: unknown setting \"a??[31m\": write one of cluster, member, members, data_directory, runtime_directory, "
-      "http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns"}},
+      "http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, pgbouncer, dns"}},
     {BASE DATA "lease: 2s\nlease: 3s\n", {"F:6:1: \"lease\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "http: {port: 1, port: 1}\n", {"F:5:17: \"port\" is here twice, first in line 5: remove one of them"}},
     {BASE DATA "replication: {password: hunter2}\n",
@@ -207,7 +207,7 @@ static const struct complaint_row complaint_rows[] = {
     /* types and bounds */
     {BASE DATA "cluster_name: x\nlease: [2s]\n",
      {"F:5:1: unknown setting \"cluster_name\": write one of cluster, member, members, data_directory, "
-      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, dns",
+      "runtime_directory, http, postgresql, replication, durability, lease, max_loss, probe, watchdog, watchdog_device, publish, pgbouncer, dns",
       "F:6:8: lease: expected a duration such as 500ms, 2s or 1min, found a list"}},
     {BASE DATA "lease: 2\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"2\""}},
     {BASE DATA "lease: -2s\n", {"F:5:8: lease: expected a duration such as 500ms, 2s or 1min, found \"-2s\""}},
@@ -297,6 +297,20 @@ static const struct complaint_row complaint_rows[] = {
       "F:8:9: publish.templates: expected the absolute path of a template, found \"b\"",
       "F:9:9: publish.templates: expected the absolute path of a template, found \"/c\"",
       "F:10:9: publish.templates: expected the path of its template, found a list"}},
+    {BASE DATA "pgbouncer:\n  poolers:\n    a: 10.0.0.1:6432\n    B: 10.0.0.1:6432\n    c: app:6432\n    d: /run\n"
+               "    e: /run:6432\n",
+     {"F:8:5: pgbouncer.poolers: expected a name of at most 31 small letters, digits and \"-\" that begins with a letter, "
+      "such as m1, found \"B\"",
+      "F:9:8: pgbouncer.poolers: expected an IP address and a port such as 10.0.1.1:6432, or the directory of a socket and "
+      "a port such as /run/postgresql:6432, found \"app:6432\"",
+      "F:10:8: pgbouncer.poolers: expected an IP address and a port such as 10.0.1.1:6432, or the directory of a socket "
+      "and a port such as /run/postgresql:6432, found \"/run\""}},
+    {BASE DATA "pgbouncer: {poolers: 10.0.0.1:6432, databases: \"a;b\"}\n",
+     {"F:5:22: pgbouncer.poolers: expected a name and an address such as {app1: 10.0.1.1:6432, app2: \"[fd00::2]:6432\"} "
+      "or the directory of a socket, as {here: /run/postgresql:6432}, found a single value",
+      "F:5:48: pgbouncer.databases: expected names of databases such as [shop, billing], found \"a;b\""}},
+    {BASE DATA "pgbouncer: {pause: 5s, hold: 5s}\n",
+     {"F:5:30: pgbouncer.hold (5000 ms) must be longer than pgbouncer.pause (5000 ms)"}},
 };
 
 /* {parameter, its value, what is said instead} */
@@ -427,6 +441,8 @@ static void test_defaults(void **state) {
     "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n  database: shop\n"         \
     "  user: web\n  options: sslmode=require  connect_timeout=1\n  libpq: 16\n  hook: /h\n  hook_timeout: 1s\n" \
     "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"            \
+    "pgbouncer: {poolers: {b: \"[fd00::6]:6432\", a: /run/p:6433}, user: admin, password_file: /p,\n"           \
+    "  databases: [shop, shop2], pause: 1s, hold: 1min}\n"                                                      \
     "dns: {zone: db.example.org., listen: [10.0.0.1, \"::1\"], port: 5353, ns: ns1.example.org,\n"              \
     "  ttl: 2s, max_lag: 1MB, rate_limit: 0, update: {server: \"[fd00::5]:53\",\n"                              \
     "  zone: example.org, key_name: k.example, key_file: /k, algorithm: hmac-sha512, ttl: 5s}}\n"
@@ -484,6 +500,16 @@ static void test_every_setting(void **state) {
     assert_int_equal(config->publish.hook_timeout_ms, 1000);
     assert_int_equal(config->publish.health.lag_critical_ms, 2000);
     assert_int_equal(config->publish.health.response_critical_ms, 4);
+    assert_int_equal(config->pgbouncer.poolers.count, 2);
+    assert_string_equal(config->pgbouncer.poolers.list[0].name, "b");
+    assert_string_equal(config->pgbouncer.poolers.list[0].host, "fd00::6");
+    assert_string_equal(config->pgbouncer.poolers.list[1].host, "/run/p");
+    assert_int_equal(config->pgbouncer.poolers.list[1].port, 6433);
+    assert_string_equal(config->pgbouncer.user, "admin");
+    assert_string_equal(config->pgbouncer.password_file, "/p");
+    assert_string_equal(config->pgbouncer.databases, "shop, shop2");
+    assert_int_equal(config->pgbouncer.pause_ms, 1000);
+    assert_int_equal(config->pgbouncer.hold_ms, 60000);
     assert_string_equal(config->dns.zone, "db.example.org.");
     assert_string_equal(config->dns.listen, "10.0.0.1, ::1");
     assert_int_equal(config->dns.port, 5353);
