@@ -12,8 +12,9 @@
 
 #define VERBS_MAX 16
 
-const struct verb *const verbs[] = {&verb_status, &verb_switchover, &verb_history, &verb_dsn,
-                                    &verb_demo,   &verb_help,       &verb_version, NULL};
+const struct verb *const verbs[] = {
+    &verb_status,           &verb_switchover, &verb_history, &verb_dsn,     &verb_haproxy_config,
+    &verb_pgbouncer_config, &verb_demo,       &verb_help,    &verb_version, NULL};
 
 /* ---- for all verbs ---- */
 
@@ -52,6 +53,18 @@ status cli_connect(const struct cli *cli, struct client *ret_client) {
     else
         return socket_of_config(cli->config_file, ret_client);
     return OK;
+}
+
+json_t *cli_status(const struct cli *cli) {
+    struct client client;
+    struct error error;
+    json_t *cluster;
+    if (cli_connect(cli, &client) != OK)
+        return NULL;
+    if (client_get(&client, "/v1/status", &cluster, &error) == OK)
+        return cluster;
+    cli_failed(&error);
+    return NULL;
 }
 
 /* ---- the small verbs ---- */
@@ -93,7 +106,7 @@ static const struct verb *find_verb(const char *name) {
 static void print_overview(void) {
     printf("ttorch VERB [OPTIONS]: look at a cluster of PostgreSQL and steer it\n\nVerbs\n");
     for (unsigned i = 0; verbs[i] != NULL; i++)
-        printf("  %-12s %s\n", verbs[i]->name, verbs[i]->summary);
+        printf("  %-16s %s\n", verbs[i]->name, verbs[i]->summary);
     printf("\nWhich daemon to ask (default: the one of " CONFIG_DEFAULT_FILE ")\n");
     print_common_options();
     printf("\nExit codes: 0 done, 1 it could not be done, 2 wrong command line\n"

@@ -25,7 +25,8 @@ struct verb {
     int (*run)(const struct verb *verb, struct cli *cli, int argc, char **argv);
 };
 
-extern const struct verb verb_status, verb_switchover, verb_history, verb_dsn, verb_demo, verb_help, verb_version;
+extern const struct verb verb_status, verb_switchover, verb_history, verb_dsn, verb_haproxy_config,
+    verb_pgbouncer_config, verb_demo, verb_help, verb_version;
 
 /* All verbs, ended by NULL. */
 extern const struct verb *const verbs[];
@@ -35,6 +36,9 @@ int cli_main(int argc, char **argv);
 
 /* The daemon that `cli` means. Fails with one or several complaints on stderr. */
 status cli_connect(const struct cli *cli, struct client *ret_client) must_check;
+
+/* What the daemon answers to GET /v1/status, to be freed; NULL with a complaint on stderr. */
+json_t *cli_status(const struct cli *cli) must_check;
 
 /* "ttorch: ..." on stderr; returns EXIT_FAILED. */
 int cli_failed(const struct error *error);

@@ -59,13 +59,10 @@ status dsn_text(const json_t *json, const struct dsn *dsn, char **ret_text, stru
 }
 
 static int print_dsn(struct cli *cli, const struct dsn *dsn) {
-    struct client client;
     struct error error;
-    json_t *json;
-    if (cli_connect(cli, &client) != OK)
+    json_t *json = cli_status(cli);
+    if (json == NULL)
         return EXIT_FAILED;
-    if (client_get(&client, "/v1/status", &json, &error) != OK)
-        return cli_failed(&error);
     char *text;
     status result = dsn_text(json, dsn, &text, &error);
     json_decref(json);

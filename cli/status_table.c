@@ -100,6 +100,20 @@ static void print_changes(FILE *out, const json_t *status, bool colours) {
         warn(out, colours, YELLOW, "the epoch is not open yet: clients are not pointed at its primary");
 }
 
+/* What this member cannot show to others, and why. */
+static void print_publishing(FILE *out, const json_t *status, bool colours) {
+    char line[LINE_MAX_LENGTH];
+    size_t i;
+    const json_t *row;
+    json_array_foreach(json_object_get(status, "publishing"), i, row) {
+        if (*text_of(row, "error") == '\0')
+            continue;
+        snprintf(line, sizeof line, "%s: %s (%s): %s", text_of(status, "self"), text_of(row, "output"),
+                 text_of(row, "where"), text_of(row, "error"));
+        warn(out, colours, RED, line);
+    }
+}
+
 /* ---- the members ---- */
 
 static enum colour state_colour(const char *state) {
@@ -171,6 +185,7 @@ void status_table_print(FILE *out, const json_t *status, bool colours) {
     print_doubts(out, status, colours);
     print_changes(out, status, colours);
     print_possible_loss(out, status, colours);
+    print_publishing(out, status, colours);
     if (json_array_size(members) == 0)
         return;
     struct table *table = table_new(columns);

@@ -450,7 +450,7 @@ static void test_command_lines(void **state) {
         const char *out, *err; /* parts of what is printed; "" = nothing at all */
     } rows[] = {
         {"", EXIT_USAGE, "Verbs", ""},
-        {"help", EXIT_DONE, "switchover   make another member the primary", ""},
+        {"help", EXIT_DONE, "switchover       make another member the primary", ""},
         {"--help", EXIT_DONE, "Exit codes: 0 done, 1 it could not be done, 2", ""},
         {"help status", EXIT_DONE, "--watch [SECONDS]", ""},
         {"status --help", EXIT_DONE, "ttorch status [--json] [--watch [SECONDS]]", ""},
@@ -474,6 +474,8 @@ static void test_command_lines(void **state) {
         {"dsn --read --any", EXIT_USAGE, "", "--read and --any do not go together"},
         {"--socket /nowhere/x.sock status", EXIT_FAILED, "", "could not reach ttorchd at /nowhere/x.sock: is the"},
         {"status --socket=/nowhere/x.sock", EXIT_FAILED, "", "systemctl status 'ttorchd@*'"},
+        {"haproxy-config --port", EXIT_USAGE, "", "--port needs PORT"},
+        {"pgbouncer-config --socket /nowhere/x.sock", EXIT_FAILED, "", "could not reach ttorchd"},
         {"history --socket /nowhere/x.sock", EXIT_FAILED, "", "could not reach ttorchd"},
         {"dsn --url http://127.0.0.1:1", EXIT_FAILED, "", "could not reach ttorchd at http://127.0.0.1:1"},
         {"status --config /nowhere/t.yaml", EXIT_FAILED, "", "/nowhere/t.yaml"},
