@@ -59,6 +59,23 @@ def test_switchover_there_and_back_without_an_error(pooled):
 
 
 @pytest.mark.limit(120)
+def test_a_member_that_is_stopped_hands_over_without_an_error(pooled):
+    """As when its host is rebooted: it goes while clients wait, and others let them go on."""
+    old, standby = pooled.primary(), pooled.standbys()[0]
+    Bench.make_tables(pooled.poolers[standby.name])
+    bench = Bench(pooled.poolers[standby.name])
+    try:
+        old.stop()
+        pooled.wait_new_primary(old)
+        bench.wait_progress()
+        bench.check()
+    finally:
+        bench.stop()
+    assert "clients wait" in old.log()
+    old.start()
+
+
+@pytest.mark.limit(120)
 def test_the_pausing_daemon_is_killed(pooled):
     """While it waits for a transaction to end: the others lead its clients to the next primary, and let them go on."""
     old, (target, other) = pooled.primary(), pooled.standbys()
