@@ -555,15 +555,17 @@ static void role_observe(struct record *record) {
     raft_id id = 0;
     const char *name = NULL;
     raft_leader(&engine->raft, &id, &name);
-    struct peer *leader = name == NULL || role == RECORD_CANDIDATE ? NULL : peer_named(record, name);
-    if (role == engine->role && term == engine->term && leader == engine->leader)
+    if (name == NULL || role == RECORD_CANDIDATE)
+        id = 0;
+    if (role == engine->role && term == engine->term && id == engine->leader_id)
         return;
     engine->role = role;
     engine->term = term;
-    engine->leader = leader;
+    engine->leader_id = id;
+    engine->leader = id == 0 ? NULL : peer_named(record, name);
     record_defer(record); /* proposals may wait for it */
     record_tick_soon(record);
-    record->callbacks.role(record->user, role, term, leader != NULL ? leader->config.name : NULL);
+    record->callbacks.role(record->user, role, term, engine->leader != NULL ? engine->leader->config.name : NULL);
 }
 
 /* Followers learn of a commit with the next message; it is sent now rather than with the next tick. */

@@ -164,6 +164,7 @@ struct engine {
     /* roles */
     enum record_role role;
     raft_term term;
+    raft_id leader_id;                  /* 0 if unknown */
     struct peer *leader;                /* NULL if unknown */
     raft_term barrier_term, ready_term; /* a barrier of that term was issued, applied */
     raft_index nudged;                  /* followers were told of commits up to here */
