@@ -94,14 +94,13 @@ static int write_later(struct connection *connection, uv_stream_t *stream, const
     return result;
 }
 
-/* At once, if the socket takes it, as it nearly always does: a write request costs another turn of the loop. */
+/* At once, if the socket takes it, as it nearly always does: a write request costs another turn of the loop. Errors
+ * are left to one nevertheless: callers do not expect that the connection closes under them. */
 static void stream_write(struct connection *connection, uv_stream_t *stream, const uint8_t *bytes, size_t length) {
     uv_buf_t buffer = uv_buf_init((char *)bytes, (unsigned)length);
     int result = uv_try_write(stream, &buffer, 1);
     size_t written = result > 0 ? (size_t)result : 0;
-    if ((result >= 0 || result == UV_EAGAIN) && written < length)
-        result = write_later(connection, stream, bytes + written, length - written);
-    if (result < 0)
+    if (written < length && (result = write_later(connection, stream, bytes + written, length - written)) < 0)
         connection_close(connection, uv_strerror(result));
 }
 
@@ -141,9 +140,7 @@ void connection_refuse(struct connection *connection, const char *why) {
     snprintf(refused.reason, sizeof refused.reason, "%s", why);
     connection_send_message(connection, FRAME_REFUSED, PeerRefused_fields, &refused);
     connection->refusing = true;
-    connection->deadline = time_now() + GREETING_MAX;
-    if (connection_backlog(connection) == 0)
-        connection_close(connection, "refused");
+    connection->deadline = time_now() + (connection_backlog(connection) > 0 ? GREETING_MAX : 0);
 }
 
 /* ---- hello ---- */
