@@ -83,8 +83,8 @@ const struct setting settings[] = {
     {"probe.interval", &value_duration, FIELD(probe_interval_ms), 0, 100, 60000, "1s", .at_run_time = true,
      .help = "How often the primary proves with a small write that it can still write."},
     {"probe.timeout", &value_duration, FIELD(probe_timeout_ms), 0, 200, 600000, "3s", .at_run_time = true,
-     .help = "A primary whose probe hangs for this long, or that lets no new session in for so long, has failed. Longer "
-             "than `probe.interval`."},
+     .help = "A primary that answers nothing, acknowledges no write or lets no new session in for this long has failed. "
+             "Longer than `probe.interval`."},
     {"watchdog", &value_watchdog, FIELD(watchdog), .standard = "off",
      .help = "The kernel's watchdog, which resets a host that hangs as primary: `off`; `automatic`: where there is one; "
              "`required`: without one this member never is primary. Taken over when PostgreSQL and its guard start anew."},
