@@ -47,16 +47,10 @@ struct hosts hosts_readers(const struct face *face) {
 
 /* ---- libpq's parameters ---- */
 
-/* What `libpq` must be told to end where the session wants to be, as pairs of key and value. */
-static void each_parameter(const struct form *form, const struct hosts *hosts, enum target_session session, FILE *out,
-                           void (*print)(FILE *out, const char *key, const char *value)) {
-    static const char *const sessions[] = {[SESSION_ANY] = "any", "read-write", "prefer-standby"};
-    unsigned libpq = form->config->libpq;
-    bool knows = session == SESSION_WRITE || (session == SESSION_READ && libpq >= 14);
-    if (knows && hosts->count > 1)
-        print(out, "target_session_attrs", sessions[session]);
-    if (session != SESSION_WRITE && hosts->count > 1 && libpq >= 16)
-        print(out, "load_balance_hosts", "random");
+typedef void parameter_printer(FILE *out, const char *key, const char *value);
+
+/* Those that the operator wants in every form. */
+static void each_option(const struct form *form, FILE *out, parameter_printer *print) {
     char options[256], *rest = options;
     snprintf(options, sizeof options, "%s", form->config->options);
     for (char *option; (option = strsep(&rest, " ")) != NULL;) {
@@ -66,6 +60,19 @@ static void each_parameter(const struct form *form, const struct hosts *hosts, e
         *value++ = '\0';
         print(out, option, value);
     }
+}
+
+/* What `libpq` must be told to end where the session wants to be, as pairs of key and value. */
+static void each_parameter(const struct form *form, const struct hosts *hosts, enum target_session session, FILE *out,
+                           parameter_printer *print) {
+    static const char *const sessions[] = {[SESSION_ANY] = "any", "read-write", "prefer-standby"};
+    unsigned libpq = form->config->libpq;
+    bool knows = session == SESSION_WRITE || (session == SESSION_READ && libpq >= 14);
+    if (knows && hosts->count > 1)
+        print(out, "target_session_attrs", sessions[session]);
+    if (session != SESSION_WRITE && hosts->count > 1 && libpq >= 16)
+        print(out, "load_balance_hosts", "random");
+    each_option(form, out, print);
 }
 
 /* ---- URLs ---- */
@@ -85,12 +92,7 @@ static void print_url_parameter(FILE *out, const char *key, const char *value) {
     print_encoded(out, value);
 }
 
-void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session) {
-    fputs("postgresql://", out);
-    if (form->config->user[0] != '\0') {
-        print_encoded(out, form->config->user);
-        fputc('@', out);
-    }
+static void print_place(FILE *out, const struct form *form, const struct hosts *hosts) {
     for (unsigned i = 0; i < hosts->count; i++) {
         fputs(i > 0 ? "," : "", out);
         print_host(out, hosts->list[i]);
@@ -98,6 +100,15 @@ void print_url(FILE *out, const struct form *form, const struct hosts *hosts, en
     }
     fputc('/', out);
     print_encoded(out, form->config->database);
+}
+
+void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session) {
+    fputs("postgresql://", out);
+    if (form->config->user[0] != '\0') {
+        print_encoded(out, form->config->user);
+        fputc('@', out);
+    }
+    print_place(out, form, hosts);
     char *parameters = NULL;
     size_t length = 0;
     FILE *list = open_memstream(&parameters, &length);
@@ -108,6 +119,34 @@ void print_url(FILE *out, const struct form *form, const struct hosts *hosts, en
     if (length > 0)
         fprintf(out, "?%s", parameters + 1);
     free(parameters);
+}
+
+/* pgjdbc passes over those that it does not know. */
+static void print_jdbc_parameter(FILE *out, const char *key, const char *value) {
+    static const struct {
+        const char *libpq, *jdbc;
+    } names[] = {{"connect_timeout", "connectTimeout"},
+                 {"application_name", "ApplicationName"},
+                 {"channel_binding", "channelBinding"},
+                 {"gssencmode", "gssEncMode"}};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(key, names[i].libpq) == 0)
+            key = names[i].jdbc;
+    print_url_parameter(out, key, value);
+}
+
+void print_jdbc_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session) {
+    static const char *const sessions[] = {[SESSION_ANY] = "targetServerType=any",
+                                           "targetServerType=primary",
+                                           "targetServerType=preferSecondary&loadBalanceHosts=true"};
+    if (hosts->count == 0)
+        return;
+    fputs("jdbc:postgresql://", out);
+    print_place(out, form, hosts);
+    fprintf(out, "?%s", sessions[session]);
+    if (form->config->user[0] != '\0')
+        print_url_parameter(out, "user", form->config->user);
+    each_option(form, out, print_jdbc_parameter);
 }
 
 /* ---- the forms ---- */
@@ -134,11 +173,13 @@ void form_freshness(FILE *out, const struct form *form) {
             form->face->fresh ? "true" : "false", topology->epoch, topology->index, time_wall_ms() / 1000);
 }
 
-static void print_env_url(FILE *out, const char *name, const struct form *form, const struct hosts *hosts,
-                          enum target_session session) {
+typedef void url_printer(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session);
+
+static void print_env(FILE *out, const char *name, url_printer *print, const struct form *form,
+                      const struct hosts *hosts, enum target_session session) {
     fprintf(out, "%s=\"", name);
     if (hosts->count > 0)
-        print_url(out, form, hosts, session);
+        print(out, form, hosts, session);
     fputs("\"\n", out);
 }
 
@@ -158,12 +199,15 @@ void form_env(FILE *out, const struct form *form) {
     print_head(out, "#", form);
     fprintf(out, "TTORCH_EPOCH=\"%" PRIu32 "\"\nTTORCH_INDEX=\"%" PRIu64 "\"\nTTORCH_PRIMARY=\"%s\"\n", topology->epoch,
             topology->index, primary != NULL ? primary->name : "");
-    print_env_url(out, form->config->env_primary, form, &all, SESSION_WRITE);
+    print_env(out, form->config->env_primary, print_url, form, &all, SESSION_WRITE);
     for (unsigned i = 0; i < standbys.count; i++) {
         struct hosts one = hosts_one(standbys.list[i]);
-        print_env_url(out, numbered(form->config->env_replica, i + 1, name, sizeof name), form, &one, SESSION_ANY);
+        print_env(out, numbered(form->config->env_replica, i + 1, name, sizeof name), print_url, form, &one,
+                  SESSION_ANY);
     }
-    print_env_url(out, form->config->env_pool, form, &read, SESSION_READ);
+    print_env(out, form->config->env_pool, print_url, form, &read, SESSION_READ);
+    print_env(out, "TTORCH_JDBC_WRITE_URL", print_jdbc_url, form, &all, SESSION_WRITE);
+    print_env(out, "TTORCH_JDBC_READ_URL", print_jdbc_url, form, &read, SESSION_READ);
 }
 
 static void print_service_parameter(FILE *out, const char *key, const char *value) {

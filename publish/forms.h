@@ -42,3 +42,5 @@ struct hosts hosts_one(const Member *member);
 enum target_session { SESSION_ANY, SESSION_WRITE, SESSION_READ };
 /* postgresql://user@host:port,host:port/database?options */
 void print_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session);
+/* jdbc:postgresql://host:port,host:port/database?options, in pgjdbc's names for them; nothing without hosts */
+void print_jdbc_url(FILE *out, const struct form *form, const struct hosts *hosts, enum target_session session);

@@ -54,6 +54,14 @@ static void print_read_url(FILE *out, const struct scope *s) {
     struct hosts readers = hosts_readers(s->form->face);
     print_url(out, s->form, &readers, SESSION_READ);
 }
+static void print_jdbc_write_url(FILE *out, const struct scope *s) {
+    struct hosts all = hosts_all(s->form->face);
+    print_jdbc_url(out, s->form, &all, SESSION_WRITE);
+}
+static void print_jdbc_read_url(FILE *out, const struct scope *s) {
+    struct hosts readers = hosts_readers(s->form->face);
+    print_jdbc_url(out, s->form, &readers, SESSION_READ);
+}
 /* "m2=10.0.0.2:5432 m3=10.0.0.3:5432" */
 static void print_standbys(FILE *out, const struct scope *s) {
     for (unsigned i = 0; i < s->standbys->count; i++) {
@@ -92,6 +100,8 @@ static const struct variable {
     {"primary_url", false, print_primary_url},
     {"write_url", false, print_write_url},
     {"read_url", false, print_read_url},
+    {"jdbc_write_url", false, print_jdbc_write_url},
+    {"jdbc_read_url", false, print_jdbc_read_url},
     {"standbys", false, print_standbys},
     {"database", false, print_database},
     {"user", false, print_user},

@@ -48,14 +48,19 @@ static void one_port(struct world *w) {
         w->topology.members[i].postgres_port = 5432;
 }
 
-#define HEAD(comment) comment " Written by ttorch: cluster shop, epoch 3, index 70. Changes here are lost.\n"
-#define STALE         "# Not fresh: this member is not in touch with a majority.\n"
-#define LOST          "# There is no primary at this moment.\n"
-#define ENV(primary)  "TTORCH_EPOCH=\"3\"\nTTORCH_INDEX=\"70\"\nTTORCH_PRIMARY=\"" primary "\"\n"
-#define ALL           "10.0.0.1:5431,10.0.0.2:5432,10.0.0.3:5433/app"
-#define READERS       "10.0.0.2:5432,10.0.0.3:5433,10.0.0.1:5431/app"
-#define WRITE         "?target_session_attrs=read-write&connect_timeout=3\"\n"
-#define READ          "?target_session_attrs=prefer-standby&connect_timeout=3\"\n"
+#define HEAD(comment)  comment " Written by ttorch: cluster shop, epoch 3, index 70. Changes here are lost.\n"
+#define STALE          "# Not fresh: this member is not in touch with a majority.\n"
+#define LOST           "# There is no primary at this moment.\n"
+#define ENV(primary)   "TTORCH_EPOCH=\"3\"\nTTORCH_INDEX=\"70\"\nTTORCH_PRIMARY=\"" primary "\"\n"
+#define ALL            "10.0.0.1:5431,10.0.0.2:5432,10.0.0.3:5433/app"
+#define READERS        "10.0.0.2:5432,10.0.0.3:5433,10.0.0.1:5431/app"
+#define WRITE          "?target_session_attrs=read-write&connect_timeout=3\"\n"
+#define JDBC_OPTIONS   "&connectTimeout=3\"\n"
+#define JDBC_WRITE(at) "TTORCH_JDBC_WRITE_URL=\"jdbc:postgresql://" at "?targetServerType=primary" JDBC_OPTIONS
+#define JDBC_READ(at)                              \
+    "TTORCH_JDBC_READ_URL=\"jdbc:postgresql://" at \
+    "?targetServerType=preferSecondary&loadBalanceHosts=true" JDBC_OPTIONS
+#define READ "?target_session_attrs=prefer-standby&connect_timeout=3\"\n"
 
 /* clang-format off */
 static const struct {
@@ -67,29 +72,32 @@ static const struct {
      HEAD("#") ENV("m1") "PRODUCTION_DATABASE_URL=\"postgresql://" ALL WRITE
      "READ_REPLICA_1_URL=\"postgresql://10.0.0.2:5432/app?connect_timeout=3\"\n"
      "READ_REPLICA_2_URL=\"postgresql://10.0.0.3:5433/app?connect_timeout=3\"\n"
-     "READ_REPLICA_POOL_URL=\"postgresql://" READERS READ},
+     "READ_REPLICA_POOL_URL=\"postgresql://" READERS READ JDBC_WRITE(ALL) JDBC_READ(READERS)},
     {form_env, not_fresh,
      HEAD("#") STALE ENV("") "PRODUCTION_DATABASE_URL=\"postgresql://" ALL WRITE
-     "READ_REPLICA_POOL_URL=\"postgresql://" ALL READ},
+     "READ_REPLICA_POOL_URL=\"postgresql://" ALL READ JDBC_WRITE(ALL) JDBC_READ(ALL)},
     {form_env, sealed,
      HEAD("#") LOST ENV("") "PRODUCTION_DATABASE_URL=\"postgresql://" ALL WRITE
      "READ_REPLICA_1_URL=\"postgresql://10.0.0.2:5432/app?connect_timeout=3\"\n"
      "READ_REPLICA_2_URL=\"postgresql://10.0.0.3:5433/app?connect_timeout=3\"\n"
-     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.2:5432,10.0.0.3:5433/app" READ},
+     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.2:5432,10.0.0.3:5433/app" READ JDBC_WRITE(ALL)
+     JDBC_READ("10.0.0.2:5432,10.0.0.3:5433/app")},
     {form_env, no_standby,
      HEAD("#") ENV("m1") "PRODUCTION_DATABASE_URL=\"postgresql://" ALL WRITE
-     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.1:5431/app?connect_timeout=3\"\n"},
+     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.1:5431/app?connect_timeout=3\"\n"
+     JDBC_WRITE(ALL) JDBC_READ("10.0.0.1:5431/app")},
     {form_env, m2_primary,
      "# Written by ttorch: cluster shop, epoch 4, index 75. Changes here are lost.\n"
      "TTORCH_EPOCH=\"4\"\nTTORCH_INDEX=\"75\"\nTTORCH_PRIMARY=\"m2\"\n"
      "PRODUCTION_DATABASE_URL=\"postgresql://10.0.0.2:5432,10.0.0.1:5431,10.0.0.3:5433/app" WRITE
      "READ_REPLICA_1_URL=\"postgresql://10.0.0.3:5433/app?connect_timeout=3\"\n"
-     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.3:5433,10.0.0.2:5432/app" READ},
+     "READ_REPLICA_POOL_URL=\"postgresql://10.0.0.3:5433,10.0.0.2:5432/app" READ
+     JDBC_WRITE("10.0.0.2:5432,10.0.0.1:5431,10.0.0.3:5433/app") JDBC_READ("10.0.0.3:5433,10.0.0.2:5432/app")},
     {form_env, other_names,
      HEAD("#") ENV("m1") "DATABASE_URL=\"postgresql://" ALL WRITE
      "R1=\"postgresql://10.0.0.2:5432/app?connect_timeout=3\"\n"
      "R2=\"postgresql://10.0.0.3:5433/app?connect_timeout=3\"\n"
-     "READ=\"postgresql://" READERS READ},
+     "READ=\"postgresql://" READERS READ JDBC_WRITE(ALL) JDBC_READ(READERS)},
     {form_service, no_change,
      HEAD("#")
      "\n[rw]\nhost=10.0.0.1,10.0.0.2,10.0.0.3\nport=5431,5432,5433\ndbname=app\ntarget_session_attrs=read-write\n"
@@ -152,6 +160,9 @@ static void test_url_is_encoded(void **state) {
     char *text = form_text(form_env, &(struct form){.face = &w->face, .config = &w->config});
     assert_non_null(strstr(text, "\"postgresql://o%27brien%40x@[fd00::1]:5431,10.0.0.2:5432,10.0.0.3:5433/a%20b"
                                  "?target_session_attrs=read-write&sslmode=require&application_name=a/b:c\""));
+    assert_non_null(strstr(text,
+                           "\"jdbc:postgresql://[fd00::1]:5431,10.0.0.2:5432,10.0.0.3:5433/a%20b?targetServerType="
+                           "primary&user=o%27brien%40x&sslmode=require&ApplicationName=a/b:c\""));
     free(text);
 }
 
@@ -189,6 +200,9 @@ static const struct {
     {no_change, "{{#primary}}up{{#standbys}}{{^last}},{{/last}}{{/standbys}}{{/primary}}{{! so it is }}", "up,"},
     {not_fresh, "{{#fresh}}fresh{{/fresh}}{{^fresh}}stale{{/fresh}}", "stale"},
     {no_change, "{{write_url}}", "postgresql://" ALL "?target_session_attrs=read-write&connect_timeout=3"},
+    {no_change, "{{jdbc_write_url}}", "jdbc:postgresql://" ALL "?targetServerType=primary&connectTimeout=3"},
+    {no_standby, "{{jdbc_read_url}}",
+     "jdbc:postgresql://10.0.0.1:5431/app?targetServerType=preferSecondary&loadBalanceHosts=true&connectTimeout=3"},
     {no_change, "{{#standbys}}{{#last}}{{url}}{{/last}}{{/standbys}}",
      "postgresql://10.0.0.3:5433/app?connect_timeout=3"},
     {no_change, "{{database}} [{{user}}]", "app []"},
