@@ -164,11 +164,13 @@ static void has_paused(struct pooler *pooler) {
 
 /* New transactions are held back nevertheless: better than none. */
 static void has_not_paused(struct pooler *pooler, const char *why) {
-    if (pooler->failures == 0 && left_ms(pooler, pooler->paused_at, pooler->pause_ms) == 0)
+    if (pooler->failures == 0 && left_ms(pooler, pooler->paused_at, pooler->pause_ms) == 0) {
         say(pooler, "transactions of %s did not end within %u ms: they are broken off",
             pooler->config->databases[pooler->at], pooler->pause_ms);
-    else
+    } else {
         troubled(pooler, why);
+        pooler->paused = false; /* as far as we know */
+    }
     pause_ends(pooler);
     go_on(pooler);
 }
@@ -313,7 +315,7 @@ static void has_looked(struct pooler *pooler, const PGresult *result) {
  * takes to notice. There is no way to end only that one. */
 static void has_servers(struct pooler *pooler, const PGresult *result) {
     pooler->strays_due = false;
-    for (int row = 0; row < PQntuples(result); row++) {
+    for (int row = 0; row < PQntuples(result) && pooler->view->open; row++) {
         const char *database = field(result, row, "database"), *host = field(result, row, "addr");
         if (!is_of_another(pooler->view, host, field(result, row, "port")))
             continue;

@@ -65,7 +65,8 @@ def test_a_member_that_is_stopped_hands_over_without_an_error(pooled):
     Bench.make_tables(pooled.poolers[standby.name])
     bench = Bench(pooled.poolers[standby.name])
     try:
-        old.stop()
+        old.signal(signal.SIGTERM)
+        assert old.wait_exit() == 0
         pooled.wait_new_primary(old)
         bench.wait_progress()
         bench.check()
