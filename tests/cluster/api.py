@@ -15,12 +15,18 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-def get(socket_path, resource, timeout=2):
-    """The answer as (HTTP status, JSON); OSError or HTTPException when nobody answers."""
+def get_text(socket_path, resource, timeout=2):
+    """The answer as (HTTP status, text); OSError or HTTPException when nobody answers."""
     connection = _UnixConnection(str(socket_path), timeout)
     try:
         connection.request("GET", resource)
         response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        return response.status, response.read().decode()
     finally:
         connection.close()
+
+
+def get(socket_path, resource, timeout=2):
+    """The same as (HTTP status, JSON)."""
+    status, text = get_text(socket_path, resource, timeout)
+    return status, json.loads(text)

@@ -252,8 +252,8 @@ class Member:
 
 
 class Cluster:
-    """`data` members with PostgreSQL, named m1, m2, ..., and if wanted a witness after them. Options are merged into
-    every member's file."""
+    """`data` members with PostgreSQL, named m1, m2, ..., and as many witnesses after them as are wanted. Options are merged
+    into every member's file."""
 
     member_type = Member
 
@@ -261,10 +261,9 @@ class Cluster:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
         give(self.directory)
         self.options = options
-        ports = iter(free_ports(2 * data + 1))
+        ports = iter(free_ports(2 * data + int(witness)))
         self.members = [self.member_type(self, f"m{i}", next(ports), next(ports)) for i in range(1, data + 1)]
-        if witness:
-            self.members.append(self.member_type(self, f"m{data + 1}", next(ports), None))
+        self.members += [self.member_type(self, f"m{data + 1 + i}", next(ports), None) for i in range(int(witness))]
         self._copy_programs()
         self._write_files()
         self._ledgers = []
