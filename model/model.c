@@ -49,14 +49,31 @@ void application_name(char *buffer, const char *member, uint32_t copy, uint32_t 
     snprintf(buffer, APPLICATION_NAME_MAX, "%s_%u_%u", member, copy, epoch);
 }
 
+/* What follows the number; NULL if there is none, or it is too large. */
+static const char *number_parse(const char *text, uint32_t *ret_number) {
+    const char *at = text;
+    uint64_t number = 0;
+    for (; *at >= '0' && *at <= '9' && number <= UINT32_MAX; at++)
+        number = number * 10 + (uint64_t)(*at - '0');
+    if (at == text || number > UINT32_MAX)
+        return NULL;
+    *ret_number = (uint32_t)number;
+    return at;
+}
+
 bool application_name_parse(const char *text, char *member, uint32_t *copy, uint32_t *epoch) {
-    char name[NAME_MAX_LENGTH + 1];
-    unsigned parsed_copy, parsed_epoch;
-    int length = 0;
-    _Static_assert(NAME_MAX_LENGTH == 31, "the field width below");
-    if (sscanf(text, "%31[a-z0-9-]_%u_%u%n", name, &parsed_copy, &parsed_epoch, &length) != 3 || text[length] != '\0')
+    uint32_t parsed_copy, parsed_epoch;
+    size_t length = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    if (length == 0 || length > NAME_MAX_LENGTH || text[length] != '_')
         return false;
-    memcpy(member, name, sizeof name);
+    const char *at = number_parse(text + length + 1, &parsed_copy);
+    if (at == NULL || *at != '_')
+        return false;
+    at = number_parse(at + 1, &parsed_epoch);
+    if (at == NULL || *at != '\0')
+        return false;
+    memcpy(member, text, length);
+    member[length] = '\0';
     *copy = parsed_copy;
     *epoch = parsed_epoch;
     return true;
