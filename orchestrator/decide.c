@@ -186,6 +186,14 @@ static void rule_of_reporters(const struct core *core, Assign *assign) {
     }
 }
 
+/* Has any commit that counts been acknowledged by a standby? Not before the first one was cloned. */
+static bool was_acknowledged_by_standbys(const Topology *topology) {
+    for (unsigned i = 0; i < topology->rules_count; i++)
+        if (topology->rules[i].needed > 0)
+            return true;
+    return false;
+}
+
 /* `strict` never goes below one acknowledgement: then every other data member may give it. */
 static void rule_of_everyone(const struct core *core, Assign *assign) {
     Rule *rule = &assign->rule;
@@ -221,7 +229,8 @@ static bool decide_assign(struct core *core, struct actions *actions) {
     Assign *body = &command->body.assign;
     if (core->topology.settings.durability != DURABILITY_ASYNC) {
         rule_of_reporters(core, body);
-        if (core->topology.settings.durability == DURABILITY_STRICT && body->rule.standbys_count == 0)
+        if (core->topology.settings.durability == DURABILITY_STRICT && body->rule.standbys_count == 0 &&
+            was_acknowledged_by_standbys(&core->topology))
             rule_of_everyone(core, body);
         body->rule.needed = rule_needed(&core->topology, body->rule.standbys_count);
     }
