@@ -32,6 +32,7 @@ enum planted_bug {
     PLANTED_REPLYTIME,  /* the lease is counted from the reply */
     PLANTED_EARLY,      /* a proposal is taken for committed */
     PLANTED_UNOPENED,   /* a primary is published when it is assigned */
+    PLANTED_UNFLUSHED,  /* a standby acknowledges what it has written and not flushed */
     PLANTED_COUNT
 };
 

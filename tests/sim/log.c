@@ -12,7 +12,7 @@
 static bool majority_reached(const struct world *world, unsigned from) {
     unsigned reached = 0;
     for (unsigned i = 0; i < world->members_count; i++)
-        reached += daemon_runs(world, i) && connected(world, from, i);
+        reached += daemon_runs(world, i) && connected(world, from, i) && world->members[i].postgres.disk_hangs == 0;
     return daemon_runs(world, from) && reached > world->members_count / 2;
 }
 
@@ -21,15 +21,16 @@ static bool majority_reached(const struct world *world, unsigned from) {
 static void commit(struct world *world, const uint8_t *bytes, size_t length) {
     require(world->log_length < WORLD_LOG);
     memcpy(world->log[world->log_length], bytes, length);
-    world->log_bytes[world->log_length] = (uint16_t)length;
-    world->log_at[world->log_length++] = world->now;
+    world->log_bytes[world->log_length++] = (uint16_t)length;
     struct error why = {""};
     if (command_decode(&world->command, bytes, length, &why) != OK)
         panic("a command cannot be decoded", __FILE__, __LINE__);
     enum applied applied = record_apply(&world->topology, &world->history, world->log_length, &world->command, &why);
     world->log_hash[world->log_length] = topology_hash(&world->topology);
     check_committed(world, &world->command, applied);
-    if (world->log_length % SNAPSHOT_EVERY == 0) {
+    if (applied == APPLIED)
+        plan_cue(world, CUE_RECORDED, world->command.which_body, world->leader < 0 ? 0 : (unsigned)world->leader);
+    if (world->log_length % world->plan.snapshot_every == 0) {
         world->snapshot_index = world->log_length;
         world->snapshot.version = SNAPSHOT_VERSION;
         world->snapshot.topology = world->topology;
@@ -57,7 +58,7 @@ void log_found(struct world *world) {
         snprintf(member->name, sizeof member->name, "m%u", i + 1);
         member->raft_id = 100 + i;
         member->priority = world->plan.priorities[i];
-        member->witness = i != 0 && i == world->plan.witness;
+        member->witness = is_witness_member(world, i);
     }
     uint8_t bytes[ENTRY_MAX];
     size_t length = command_encode(found, bytes, sizeof bytes);
@@ -88,6 +89,8 @@ void log_propose(struct world *world, unsigned member, const struct action *acti
     slot->member = member;
     slot->proposer = proposer;
     slot->number = self->proposals[proposer].number;
+    slot->what = action->propose.command.which_body;
+    slot->held = false;
     slot->length = command_encode(&action->propose.command, slot->bytes, sizeof slot->bytes);
     require(slot->length > 0);
     slot->late = self->late_proposals > 0 && chance(world, 600);
@@ -98,6 +101,7 @@ void log_propose(struct world *world, unsigned member, const struct action *acti
             world->timers[member][timer] = world->now + draw(world, msec(100));
     }
     occasion_add(world, (struct occasion){.at = world->now + delay, .kind = OCCASION_PROPOSAL, .a = number});
+    plan_cue(world, CUE_PROPOSED, slot->what, member);
     if (planted(EARLY)) {
         struct event event = {.kind = EVENT_APPLIED};
         world->command = action->propose.command;
@@ -111,7 +115,14 @@ void log_propose(struct world *world, unsigned member, const struct action *acti
 
 void log_land(struct world *world, unsigned number) {
     struct proposal_slot *slot = &world->proposals[number];
-    slot->used = false;
+    if (world->held[slot->what] > 0) { /* its proposer gives up early, and tries again */
+        slot->held = slot->late = true;
+        timer_at_latest(world, slot->member,
+                        slot->proposer == PROPOSER_COORDINATOR ? TIMER_PROPOSAL : TIMER_PROPOSAL_MEMBER,
+                        world->now + draw(world, msec(100)));
+        return;
+    }
+    slot->used = slot->held = false;
     bool reaches = world->leader >= 0 && majority_reached(world, (unsigned)world->leader) &&
                    (slot->late || connected(world, slot->member, (unsigned)world->leader));
     if (!reaches)
@@ -121,6 +132,13 @@ void log_land(struct world *world, unsigned number) {
     if (proposer->up && proposer->proposals[slot->proposer].waits &&
         proposer->proposals[slot->proposer].number == slot->number)
         proposer->proposals[slot->proposer].index = world->log_length;
+}
+
+/* Those that are held no more. */
+void log_land_held(struct world *world) {
+    for (unsigned i = 0; i < sizeof world->proposals / sizeof *world->proposals; i++)
+        if (world->proposals[i].used && world->proposals[i].held && world->held[world->proposals[i].what] == 0)
+            occasion_add(world, (struct occasion){.at = world->now + 1000, .kind = OCCASION_PROPOSAL, .a = i});
 }
 
 /* Applied here, or its deadline has passed. */
@@ -165,7 +183,7 @@ void log_apply(struct world *world, unsigned member) {
     if (!self->up || self->applied >= world->log_length)
         return;
     bool hears = world->leader >= 0 && linked(world, (unsigned)world->leader, member) &&
-                 daemon_runs(world, (unsigned)world->leader);
+                 daemon_runs(world, (unsigned)world->leader) && self->postgres.disk_hangs == 0;
     if (!hears) {
         timer_at_latest(world, member, TIMER_APPLY, world->now + msec(10) + draw(world, msec(20)));
         return;

@@ -31,32 +31,57 @@ static const char *const fault_names[FAULT_KINDS] = {
     [FAULT_PROMOTIONS_FAIL] = "promotions fail",
     [FAULT_SLOW_RELOAD] = "slow reload",
     [FAULT_SWITCHOVER] = "switchover",
+    [FAULT_POWER_CUT] = "power cut",
+    [FAULT_DISK_HANGS] = "disk hangs",
+    [FAULT_HOST_PAUSE] = "host pauses with its clock",
+    [FAULT_UNHEARD] = "not heard by another",
+    [FAULT_HELD] = "commands of a kind are held up",
+    [FAULT_BUSY] = "busy clients",
+    [FAULT_MENDED] = "mended early",
 };
 const char *fault_name(enum fault_kind kind) { return fault_names[kind]; }
 
 static const char *const planted_names[PLANTED_COUNT] = {
-    "CUT",       "JOINT",     "UNIQTL",  "BARRIER", "PLEDGE",    "TAG",      "VOIDSEAL",
-    "HIGHEST",   "FOLLOWCHK", "NAMES",   "COPY",    "BASECHK",   "NOBROKEN", "STANDBYRST",
-    "SENDERS",   "DEFINED",   "ACKNEW",  "DOMIN",   "RETRY",     "PRESEAL",  "AMNESIA",
-    "STALETOPO", "MIXED",     "DEADREP", "DRIFT",   "REPLYTIME", "EARLY",    "UNOPENED"};
+    "CUT",       "JOINT",     "UNIQTL", "BARRIER",  "PLEDGE",   "TAG",        "VOIDSEAL", "HIGHEST",
+    "FOLLOWCHK", "NAMES",     "COPY",   "BASECHK",  "NOBROKEN", "STANDBYRST", "SENDERS",  "DEFINED",
+    "ACKNEW",    "DOMIN",     "RETRY",  "PRESEAL",  "AMNESIA",  "STALETOPO",  "MIXED",    "DEADREP",
+    "DRIFT",     "REPLYTIME", "EARLY",  "UNOPENED", "UNFLUSHED"};
 const char *planted_name(unsigned bug) { return planted_names[bug]; }
 
 /* How often each fault comes, and how long it lasts at most. */
 static const struct {
     unsigned weight, most_ms;
 } usual[FAULT_KINDS] = {
-    [FAULT_POSTGRES_KILL] = {14, 0},     [FAULT_POSTGRES_FREEZE] = {5, 5000},
-    [FAULT_POSTGRES_RESTART] = {4, 0},   [FAULT_DAEMON_KILL] = {8, 4000},
-    [FAULT_DAEMON_FREEZE] = {5, 5000},   [FAULT_DAEMON_STOP] = {3, 6000},
-    [FAULT_HOST_KILL] = {9, 8000},       [FAULT_HOST_FREEZE] = {4, 5000},
-    [FAULT_GUARD_FREEZE] = {2, 4000},    [FAULT_DISK_LOST] = {4, 0},
-    [FAULT_RESTORED] = {3, 0},           [FAULT_MUTE] = {4, 5000},
-    [FAULT_ISOLATE] = {8, 6000},         [FAULT_CUT_ONE_WAY] = {7, 6000},
-    [FAULT_CUT_PAIR] = {6, 6000},        [FAULT_LOSS] = {3, 6000},
-    [FAULT_SLOW_NETWORK] = {4, 6000},    [FAULT_SLOW_APPLY] = {4, 6000},
-    [FAULT_LATE_PROPOSALS] = {4, 6000},  [FAULT_LEADER_CHANGE] = {6, 0},
-    [FAULT_OPERATIONS_FAIL] = {4, 5000}, [FAULT_PROMOTIONS_FAIL] = {5, 5000},
-    [FAULT_SLOW_RELOAD] = {4, 6000},     [FAULT_SWITCHOVER] = {9, 0},
+    [FAULT_POSTGRES_KILL] = {14, 0},
+    [FAULT_POSTGRES_FREEZE] = {5, 5000},
+    [FAULT_POSTGRES_RESTART] = {4, 0},
+    [FAULT_DAEMON_KILL] = {8, 4000},
+    [FAULT_DAEMON_FREEZE] = {5, 5000},
+    [FAULT_DAEMON_STOP] = {3, 6000},
+    [FAULT_HOST_KILL] = {9, 8000},
+    [FAULT_HOST_FREEZE] = {4, 5000},
+    [FAULT_GUARD_FREEZE] = {2, 4000},
+    [FAULT_DISK_LOST] = {4, 0},
+    [FAULT_RESTORED] = {3, 0},
+    [FAULT_MUTE] = {4, 5000},
+    [FAULT_ISOLATE] = {8, 6000},
+    [FAULT_CUT_ONE_WAY] = {7, 6000},
+    [FAULT_CUT_PAIR] = {6, 6000},
+    [FAULT_LOSS] = {3, 6000},
+    [FAULT_SLOW_NETWORK] = {4, 6000},
+    [FAULT_SLOW_APPLY] = {4, 6000},
+    [FAULT_LATE_PROPOSALS] = {4, 6000},
+    [FAULT_LEADER_CHANGE] = {6, 0},
+    [FAULT_OPERATIONS_FAIL] = {4, 5000},
+    [FAULT_PROMOTIONS_FAIL] = {5, 5000},
+    [FAULT_SLOW_RELOAD] = {4, 6000},
+    [FAULT_SWITCHOVER] = {9, 0},
+    [FAULT_POWER_CUT] = {8, 6000},
+    [FAULT_DISK_HANGS] = {5, 6000},
+    [FAULT_HOST_PAUSE] = {4, 4000},
+    [FAULT_UNHEARD] = {4, 3000},
+    [FAULT_HELD] = {4, 3000},
+    [FAULT_BUSY] = {2, 300},
 };
 
 /* The faults in which a planted bug shows. */
@@ -99,9 +124,11 @@ struct scene {
     enum victim victim;
     unsigned leases, at_ms, jitter_ms; /* when: at + leases * lease + up to jitter */
     unsigned lasts_ms, lasts_jitter_ms;
-    unsigned pick, other; /* which after the primary, from 1; 0 = any */
+    unsigned pick, other; /* member, or which after the primary, from 1; 0 = any */
+    enum cue cue;         /* if any, `at` counts from it */
+    unsigned what;
 };
-#define SCENES_MAX 6
+#define SCENES_MAX 12
 #define ROUND_MS   12000
 #define GUARD_FAILS                                                  \
     {                                                                \
@@ -115,6 +142,13 @@ static const struct scene scenes[PLANTED_COUNT][SCENES_MAX] = {
     /* A standby restarts right after it answered, lives in the past, and meets a primary whose guard does not kill. */
     [PLANTED_BARRIER] = GUARD_FAILS,
     [PLANTED_PLEDGE] = GUARD_FAILS,
+    /* What m3 answered to the first seal is the last that anybody hears of it; then it acknowledges for m2. */
+    [PLANTED_TAG] = {{FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 0, 10, 0, 0, 1},
+                     {FAULT_UNHEARD, VICTIM_MEMBER, 0, 0, 1, 4000, 0, 3, 1, CUE_RECORDED, Command_assign_tag},
+                     {FAULT_UNHEARD, VICTIM_MEMBER, 0, 0, 1, 4000, 0, 3, 2, CUE_THEN},
+                     {FAULT_BUSY, VICTIM_MEMBER, 0, 0, 1, 500, 0, 0, 0, CUE_RECORDED, Command_open_tag},
+                     {FAULT_POSTGRES_FREEZE, VICTIM_MEMBER, 0, 0, 3, 300, 0, 1, 0, CUE_OPERATION, OPERATE_FOLLOW},
+                     {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 100, 100, 0, 0, 2, 0, CUE_THEN}},
     /* One voter's promise runs out, the other's did a moment ago, but was given anew. */
     [PLANTED_PRESEAL] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 0, 300},
                          {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 100, 500, 5000, 0},
@@ -133,27 +167,79 @@ static const struct scene scenes[PLANTED_COUNT][SCENES_MAX] = {
                          {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 6000, 700, 900, 0, 0, 4},
                          {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 0, 6650, 200, 4000, 0, 2},
                          {FAULT_HOST_KILL, VICTIM_PRIMARY, 0, 6700, 200, 5000, 0}},
-    /* The end of a rule change lands when the next epoch is assigned, whose primary dies before it is open. */
-    [PLANTED_VOIDSEAL] = {{FAULT_LATE_PROPOSALS, VICTIM_MEMBER, 0, 0, 10, 11000, 0},
-                          {FAULT_DAEMON_FREEZE, VICTIM_NEXT, 0, 0, 10, 7000, 10, 2},
-                          {FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 7200, 600, 400, 500, 0, 2},
-                          {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 7400, 600, 0, 0},
-                          {FAULT_HOST_KILL, VICTIM_PRIMARY, 0, 7450, 700, 6000, 0}},
+    /* m3 leaves the rule, and the end of that change is held up until the next epoch is assigned: to m2, because m3
+     * lacks what m1 acknowledged last. It leaves m2's rule alone, by which m3 covers everything. */
+    [PLANTED_VOIDSEAL] = {{FAULT_DAEMON_FREEZE, VICTIM_MEMBER, 0, 0, 10, 9000, 0, 3},
+                          {FAULT_HELD, VICTIM_LEADER, 0, 0, 1, 9000, 0, 0, 0, CUE_PROPOSED, Command_rule_done_tag},
+                          {FAULT_MENDED, VICTIM_MEMBER, 0, 0, 1, 0, 0, 3, 0, CUE_THEN},
+                          {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 100, 200, 300, 0, 1, 2, CUE_THEN},
+                          {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 100, 150, 0, 0, 1, 0, CUE_THEN},
+                          {FAULT_MENDED, VICTIM_EVERYONE, 0, 0, 1, 0, 0, 0, 0, CUE_RECORDED, Command_assign_tag},
+                          {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 1, 15, 0, 0, 2, 0, CUE_THEN}},
     /* The chosen one is restored from a backup before it knows that it is chosen. */
-    [PLANTED_BASECHK] = {{FAULT_LATE_PROPOSALS, VICTIM_MEMBER, 0, 0, 10, 8000, 0},
-                         {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 500, 10, 0, 0},
-                         {FAULT_RESTORED, VICTIM_NEXT, 0, 530, 2000, 0, 0, 1},
-                         {FAULT_RESTORED, VICTIM_NEXT, 0, 530, 2000, 0, 0, 2}},
-    /* The old primary is rewound towards one that never opens. */
-    [PLANTED_NOBROKEN] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 900, 0, 0, 1},
-                          {FAULT_ISOLATE, VICTIM_PRIMARY, 0, 300, 100, 1300, 300},
-                          {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 1, 350, 150, 2000, 500, 1},
-                          {FAULT_HOST_KILL, VICTIM_PRIMARY, 1, 1300, 1200, 6000, 0}},
-    /* Opened without anybody else having its base; then gone. */
-    [PLANTED_ACKNEW] = {{FAULT_CUT_PAIR, VICTIM_PRIMARY, 0, 0, 10, 800, 0, 0, 2},
-                        {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 300, 10, 0, 0},
-                        {FAULT_POSTGRES_FREEZE, VICTIM_NEXT, 0, 308, 40, 400, 300, 2},
-                        {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 380, 250, 0, 0}},
+    [PLANTED_BASECHK] = {{FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 0, 10, 0, 0, 1},
+                         {FAULT_HELD, VICTIM_LEADER, 0, 0, 1, 500, 500, 0, 0, CUE_PROPOSED, Command_assign_tag},
+                         {FAULT_RESTORED, VICTIM_MEMBER, 0, 0, 50, 0, 0, 2, 0, CUE_THEN}},
+    /* m1, alone with WAL of its own, falls; m2 follows it and cannot open, as m3 does not reach it; it falls, too,
+     * while m1 is rewound towards it. m1 was the last to have what m3 lacks. */
+    [PLANTED_NOBROKEN] = {{FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 10, 400, 0, 1, 2},
+                          {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 100, 100, 400, 0, 1, 1, CUE_THEN},
+                          {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 30, 40, 0, 0, 1, 0, CUE_THEN},
+                          {FAULT_MENDED, VICTIM_EVERYONE, 0, 0, 1, 0, 0, 0, 0, CUE_THEN},
+                          {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 1, 6000, 0, 2, 1, CUE_RECORDED, Command_assign_tag},
+                          {FAULT_DAEMON_KILL, VICTIM_ACTOR, 0, 0, 1, 5, 10, 0, 0, CUE_OPERATION, OPERATE_REWIND},
+                          {FAULT_HOST_KILL, VICTIM_MEMBER, 0, 0, 1, 8000, 0, 2, 0, CUE_THEN}},
+    /* m2 leaves the rule, for its daemon is silent, and goes on acknowledging until the new one is in force; m3, then
+     * alone in it, lags. */
+    [PLANTED_ACKNEW] = {{FAULT_DAEMON_FREEZE, VICTIM_MEMBER, 0, 0, 10, 9000, 0, 2},
+                        {FAULT_POSTGRES_FREEZE, VICTIM_MEMBER, 0, 0, 1, 200, 200, 3, 0, CUE_PROPOSED,
+                         Command_rule_begin_tag},
+                        {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 0, 5, 0, 0, 1, 0, CUE_RECORDED, Command_rule_done_tag}},
+    /* `strict`, and m2 still streams from m1 although its daemon is down and it left the rule. m1 falls with WAL that
+     * only m2 has; m3 becomes primary, and m1 is rewound and counts; m3 falls, and m1, alone, becomes primary again
+     * with everybody in its rule. There m2 reports a position that is past all of m1's new WAL. */
+    [PLANTED_NAMES] = {{FAULT_DAEMON_KILL, VICTIM_MEMBER, 0, 0, 10, 30000, 0, 2},
+                       {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 5, 30000, 0, 1, 2, CUE_RECORDED, Command_rule_done_tag},
+                       {FAULT_BUSY, VICTIM_MEMBER, 0, 0, 5, 400, 0, 0, 0, CUE_THEN},
+                       {FAULT_HOST_KILL, VICTIM_MEMBER, 0, 350, 50, 30000, 0, 1, 0, CUE_THEN},
+                       {FAULT_MENDED, VICTIM_MEMBER, 0, 0, 5, 0, 0, 1, 0, CUE_RECORDED, Command_assign_tag},
+                       {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 0, 5, 0, 0, 3, 0, CUE_RECORDED, Command_rule_done_tag},
+                       {FAULT_HOST_KILL, VICTIM_MEMBER, 0, 0, 40, 10000, 0, 1, 0, CUE_RECORDED, Command_open_tag},
+                       {FAULT_MENDED, VICTIM_MEMBER, 0, 0, 5, 0, 0, 2, 0, CUE_THEN}},
+    /* Voter m2's promise runs out and is given anew, which m3, the coordinator, does not hear; then m3's own runs out.
+     * It seals and releases, restarts, and promises m1 by what it knew, which m2, now the coordinator, does not hear.
+     */
+    [PLANTED_STALETOPO] = {{FAULT_LEADER_CHANGE, VICTIM_MEMBER, 0, 0, 10, 0, 0, 3},
+                           {FAULT_SLOW_APPLY, VICTIM_MEMBER, 0, 0, 10, 9000, 0, 3},
+                           {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 100, 50, 9000, 0, 1, 1},
+                           {FAULT_CUT_PAIR, VICTIM_MEMBER, 1, 30, 60, 9000, 0, 1, 2, CUE_THEN},
+                           {FAULT_UNHEARD, VICTIM_MEMBER, 0, 650, 150, 9000, 0, 2, 1, CUE_THEN},
+                           {FAULT_MENDED, VICTIM_MEMBER, 0, 0, 1, 0, 0, 1, 0, CUE_THEN},
+                           {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 1, 9000, 0, 1, 2, CUE_THEN},
+                           {FAULT_MENDED, VICTIM_MEMBER, 0, 5, 20, 0, 0, 1, 0, CUE_RECORDED, Command_seal_tag},
+                           {FAULT_MENDED, VICTIM_MEMBER, 0, 0, 1, 0, 0, 2, 0, CUE_THEN},
+                           {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 1, 4000, 0, 1, 1, CUE_THEN},
+                           {FAULT_DAEMON_KILL, VICTIM_MEMBER, 0, 0, 5, 5, 10, 3, 0, CUE_THEN},
+                           {FAULT_UNHEARD, VICTIM_MEMBER, 0, 0, 1, 900, 400, 3, 2, CUE_THEN}},
+    /* Written here, and nowhere on a disk but m1's. */
+    [PLANTED_UNFLUSHED] = {{FAULT_DISK_HANGS, VICTIM_MEMBER, 0, 0, 10, 800, 0, 2},
+                           {FAULT_CUT_PAIR, VICTIM_MEMBER, 0, 0, 10, 500, 0, 1, 2},
+                           {FAULT_POWER_CUT, VICTIM_MEMBER, 0, 100, 150, 800, 0, 2, 0, CUE_THEN},
+                           {FAULT_POWER_CUT, VICTIM_MEMBER, 0, 0, 5, 6000, 0, 1, 0, CUE_THEN}},
+};
+
+/* The cluster in which the scene of a bug is played: three members, if nothing else is said. */
+static const struct stage {
+    unsigned members, witnesses;
+    Durability durability;
+    unsigned hurry, snapshot_every;
+} stages[PLANTED_COUNT] = {
+    [PLANTED_SENDERS] = {.members = 5},
+    [PLANTED_PRESEAL] = {.witnesses = 1},
+    [PLANTED_NAMES] = {.members = 5, .witnesses = 2, .durability = DURABILITY_STRICT, .hurry = 5},
+    [PLANTED_NOBROKEN] = {.hurry = 10},
+    [PLANTED_TAG] = {.hurry = 10},
+    [PLANTED_STALETOPO] = {.witnesses = 1, .durability = DURABILITY_ASYNC, .hurry = 20, .snapshot_every = 6},
 };
 
 /* ---- drawing ---- */
@@ -184,6 +270,26 @@ static enum fault_kind roll_kind(struct dice *dice, int bug) {
     return FAULT_POSTGRES_KILL;
 }
 
+/* One in four begins when something happens, and does not wait for it for long. */
+static void roll_cue(struct dice *dice, struct fault *fault) {
+    static const unsigned operations[] = {OPERATE_CUT,     OPERATE_FOLLOW, OPERATE_REWIND, OPERATE_CLONE,
+                                          OPERATE_PROMOTE, OPERATE_RULE,   OPERATE_START,  OPERATE_STOP};
+    static const unsigned commands[] = {Command_seal_tag,      Command_assign_tag,    Command_open_tag,
+                                        Command_rule_done_tag, Command_new_copy_tag,  Command_started_tag,
+                                        Command_assign_tag,    Command_rule_begin_tag};
+    unsigned command = commands[roll(dice, 8)], operation = operations[roll(dice, 8)];
+    uint64_t kind = roll(dice, 12);
+    fault->what = command;
+    if (kind > 2 || fault->kind == FAULT_HELD)
+        return;
+    fault->cue = kind == 0 ? CUE_OPERATION : kind == 1 ? CUE_PROPOSED : CUE_RECORDED;
+    fault->what = kind == 0 ? operation : command;
+    fault->after = roll(dice, msec(roll(dice, 2) == 0 ? 4 : 60));
+    if (kind == 0 && roll(dice, 2) == 0)
+        fault->victim = VICTIM_ACTOR;
+    fault->at += msec(200 + roll(dice, 2000));
+}
+
 static void roll_faults(struct dice *dice, struct plan *plan, int bug) {
     plan->faults_count = 3 + (unsigned)roll(dice, FAULTS_MAX - 3);
     nsec at = NSEC_PER_SEC + FOUNDED, most_pause = msec(200 + roll(dice, 3000));
@@ -197,28 +303,36 @@ static void roll_faults(struct dice *dice, struct plan *plan, int bug) {
         fault->victim = (enum victim)roll(dice, 4);
         fault->member = (uint8_t)roll(dice, 8);
         fault->other = (uint8_t)roll(dice, 8);
+        roll_cue(dice, fault);
         if (fault->at + fault->lasts > plan->ends)
             plan->ends = fault->at + fault->lasts;
     }
     plan->ends += msec(10);
 }
 
+static void play_scene(struct dice *dice, struct plan *plan, const struct scene *scene, nsec from) {
+    struct fault *fault = &plan->faults[plan->faults_count++];
+    bool instant = usual[scene->kind].most_ms == 0, with_lease = scene->lasts_ms == 0;
+    *fault = (struct fault){.kind = scene->kind, .victim = scene->victim, .cue = scene->cue, .what = scene->what};
+    nsec after = msec(scene->at_ms + scene->leases * plan->lease_ms) + roll(dice, msec(scene->jitter_ms));
+    fault->at = scene->cue == CUE_NONE ? from + after : NSEC_NEVER;
+    fault->after = after;
+    fault->lasts =
+        instant ? 0
+                : msec(with_lease ? plan->lease_ms : scene->lasts_ms) + roll(dice, msec(scene->lasts_jitter_ms) + 1);
+    fault->member = (uint8_t)(scene->pick > 0 ? scene->pick - 1 : roll(dice, 8));
+    fault->other = (uint8_t)(scene->other > 0 ? scene->other - 1 : roll(dice, 8));
+}
+
 static void play_scenes(struct dice *dice, struct plan *plan, int bug) {
     nsec from = NSEC_PER_SEC + FOUNDED;
+    bool has_cues = false;
     plan->faults_count = 0;
-    for (unsigned round = 0; round < 4; round++, from += msec(ROUND_MS) + roll(dice, msec(2000)))
-        for (unsigned i = 0; i < SCENES_MAX && scenes[bug][i].jitter_ms > 0; i++) {
-            const struct scene *scene = &scenes[bug][i];
-            struct fault *fault = &plan->faults[plan->faults_count++];
-            bool instant = usual[scene->kind].most_ms == 0, with_lease = scene->lasts_ms == 0;
-            *fault = (struct fault){.kind = scene->kind, .victim = scene->victim};
-            fault->at = from + msec(scene->at_ms + scene->leases * plan->lease_ms) + roll(dice, msec(scene->jitter_ms));
-            fault->lasts = instant ? 0
-                                   : msec(with_lease ? plan->lease_ms : scene->lasts_ms) +
-                                         roll(dice, msec(scene->lasts_jitter_ms) + 1);
-            fault->member = (uint8_t)(scene->pick > 0 ? scene->pick - 1 : roll(dice, 8));
-            fault->other = (uint8_t)(scene->other > 0 ? scene->other - 1 : roll(dice, 8));
-        }
+    for (unsigned i = 0; i < SCENES_MAX; i++)
+        has_cues |= scenes[bug][i].cue != CUE_NONE;
+    for (unsigned round = 0; round < (has_cues ? 1 : 4); round++, from += msec(ROUND_MS) + roll(dice, msec(2000)))
+        for (unsigned i = 0; i < SCENES_MAX && scenes[bug][i].jitter_ms > 0; i++)
+            play_scene(dice, plan, &scenes[bug][i], from);
     for (unsigned i = 1; i < plan->faults_count; i++) /* in order of time */
         for (unsigned j = i; j > 0 && plan->faults[j].at < plan->faults[j - 1].at; j--) {
             struct fault later = plan->faults[j - 1];
@@ -239,6 +353,7 @@ void plan_plain(struct plan *plan, unsigned members, uint64_t seed, Durability d
     plan->delay_us = 2000;
     plan->write_ms = 20;
     plan->hurry = 1;
+    plan->snapshot_every = 32;
     plan->ends = NSEC_NEVER;
 }
 
@@ -257,7 +372,7 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
     else if (durability < 15)
         plan->durability = DURABILITY_STRICT;
     if (roll(&dice, 100) < 20)
-        plan->witness = plan->members - 1;
+        plan->witnesses = 1;
     plan->lease_ms = leases[roll(&dice, 4)];
     if (roll(&dice, 100) < 15 || bug == PLANTED_HIGHEST)
         plan->priorities[roll(&dice, plan->members)] = 0;
@@ -268,19 +383,25 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
     plan->delay_us = 200 + (unsigned)roll(&dice, 3000);
     plan->write_ms = 15 + (unsigned)roll(&dice, 100);
     plan->hurry = 1 + (unsigned)roll(&dice, 10);
+    plan->snapshot_every = 2 + (unsigned)roll(&dice, 40);
+    plan->wall_jumps = true;
+    plan->poolers = roll(&dice, 2) == 0;
     if (bug == PLANTED_DRIFT || bug == PLANTED_PRESEAL || bug == PLANTED_MIXED || bug == PLANTED_REPLYTIME ||
         bug == PLANTED_AMNESIA || bug == PLANTED_STALETOPO) {
         plan->hurry = 20;
         plan->delay_us = 200;
-        plan->witness = 0;
+        plan->witnesses = 0;
     }
     if (bug >= 0 && scenes[bug][0].jitter_ms > 0) {
-        plan->members = bug == PLANTED_SENDERS ? 5 : 3;
-        plan->priorities[0] = plan->priorities[1] = plan->priorities[2] = 100;
-        plan->priorities[3] = plan->priorities[4] = 100;
-        plan->witness = bug == PLANTED_PRESEAL ? 2 : 0;
-        plan->durability = DURABILITY_QUORUM;
+        const struct stage *stage = &stages[bug];
+        plan->members = stage->members > 0 ? stage->members : 3;
+        plan->witnesses = stage->witnesses;
+        for (unsigned i = 0; i < WORLD_MEMBERS; i++)
+            plan->priorities[i] = 100;
+        plan->durability = stage->durability;
         plan->lease_ms = 1000;
+        plan->hurry = stage->hurry > 0 ? stage->hurry : plan->hurry;
+        plan->snapshot_every = stage->snapshot_every > 0 ? stage->snapshot_every : plan->snapshot_every;
         play_scenes(&dice, plan, bug);
     } else
         roll_faults(&dice, plan, bug);
@@ -288,12 +409,12 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
 
 /* ---- happening ---- */
 
-static bool has_data(const struct world *world, unsigned member) {
-    return member == 0 || member != world->plan.witness;
-}
+static bool has_data(const struct world *world, unsigned member) { return !is_witness_member(world, member); }
 
 static unsigned resolve(const struct world *world, const struct fault *fault) {
     unsigned any = fault->member % world->members_count;
+    if (fault->victim == VICTIM_ACTOR && world->cue_member < world->members_count)
+        return world->cue_member;
     unsigned primary = world->topology.epoch > 0 ? world->topology.primary.member - 1 : any;
     if (fault->victim == VICTIM_PRIMARY)
         return primary;
@@ -355,7 +476,7 @@ static void lose_data(struct world *world, unsigned member, bool restored) {
     kill_postgres(world, member, 0);
     postgres->copy = 0;
     postgres->data = restored ? DATA_COMPLETE : DATA_EMPTY;
-    postgres->length = restored ? postgres->length - 1 - (unsigned)draw(world, 20) : 0;
+    postgres->length = postgres->flushed = restored ? postgres->length - 1 - (unsigned)draw(world, 20) : 0;
 }
 
 static void cut(struct world *world, unsigned from, unsigned to, int by) {
@@ -387,6 +508,18 @@ static void request_switchover(struct world *world, unsigned member, unsigned to
         give(world, member, &event);
 }
 
+/* Ends what was done to `member` (-1: to anyone) before its time. */
+static void mend(struct world *world, int member) {
+    for (unsigned i = 0; i < world->occasions_count; i++) {
+        struct occasion *occasion = &world->occasions[i], ends = *occasion;
+        if (ends.kind != OCCASION_FAULT_ENDS || (member >= 0 && ends.from != member))
+            continue;
+        occasion->kind = OCCASION_VOID;
+        fault_end(world, (enum fault_kind)ends.a, ends.from, ends.to, ends.b);
+        i = 0; /* the list is another now */
+    }
+}
+
 void fault_begin(struct world *world, const struct fault *fault) {
     unsigned member = resolve(world, fault),
              other = (member + 1 + fault->other % (world->members_count - 1)) % world->members_count;
@@ -406,6 +539,9 @@ void fault_begin(struct world *world, const struct fault *fault) {
     case FAULT_DAEMON_KILL:
         daemon_kill(world, member);
         break;
+    case FAULT_HOST_PAUSE:
+        host_pause(world, member, true);
+        /* fall through */
     case FAULT_HOST_FREEZE:
         postgres_freeze(world, member, true);
         self->postgres.guard_frozen++;
@@ -420,9 +556,30 @@ void fault_begin(struct world *world, const struct fault *fault) {
             give(world, member, &(struct event){.kind = EVENT_STOP});
         break;
     case FAULT_HOST_KILL:
+    case FAULT_POWER_CUT:
         daemon_kill(world, member);
         self->operating = false;
         kill_postgres(world, member, 0);
+        if (fault->kind == FAULT_POWER_CUT)
+            self->postgres.length = self->postgres.flushed;
+        break;
+    case FAULT_DISK_HANGS:
+        postgres_disk(world, member, true);
+        break;
+    case FAULT_UNHEARD:
+        world->unheard[member][other]++;
+        break;
+    case FAULT_HELD:
+        world->held[fault->what]++;
+        break;
+    case FAULT_BUSY:
+        world->busy++;
+        for (unsigned i = 0; i < world->members_count; i++)
+            if (world->members[i].postgres.server == SERVER_PRIMARY)
+                timer_at_latest(world, i, TIMER_CLIENT, world->now + msec(1));
+        break;
+    case FAULT_MENDED:
+        mend(world, fault->victim == VICTIM_EVERYONE ? -1 : (int)member);
         break;
     case FAULT_GUARD_FREEZE:
         self->postgres.guard_frozen++;
@@ -452,7 +609,10 @@ void fault_begin(struct world *world, const struct fault *fault) {
             world->members[i].late_proposals++;
         break;
     case FAULT_LEADER_CHANGE:
-        log_drop_leader(world);
+        if (fault->victim == VICTIM_MEMBER && world->leader >= 0 && world->leader != (int)member)
+            log_yield(world, (unsigned)world->leader, member);
+        else
+            log_drop_leader(world);
         break;
     case FAULT_OPERATIONS_FAIL:
         self->operations_fail++;
@@ -476,10 +636,11 @@ void fault_begin(struct world *world, const struct fault *fault) {
                                               .kind = OCCASION_FAULT_ENDS,
                                               .from = (uint8_t)member,
                                               .to = (uint8_t)other,
-                                              .a = fault->kind});
+                                              .a = fault->kind,
+                                              .b = fault->what});
 }
 
-void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsigned other) {
+void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsigned other, unsigned what) {
     struct modelled_member *self = &world->members[member];
     tell(world, (int)member, "mended: %s", fault_name(kind));
     switch (kind) {
@@ -492,8 +653,25 @@ void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsig
         break;
     case FAULT_DAEMON_KILL:
     case FAULT_HOST_KILL:
+    case FAULT_POWER_CUT:
         daemon_start(world, member);
         break;
+    case FAULT_DISK_HANGS:
+        postgres_disk(world, member, false);
+        break;
+    case FAULT_UNHEARD:
+        world->unheard[member][other]--;
+        break;
+    case FAULT_HELD:
+        world->held[what]--;
+        log_land_held(world);
+        break;
+    case FAULT_BUSY:
+        world->busy--;
+        break;
+    case FAULT_HOST_PAUSE:
+        host_pause(world, member, false);
+        /* fall through */
     case FAULT_HOST_FREEZE:
         self->postgres.guard_frozen--;
         postgres_guard(world, member);
@@ -543,25 +721,46 @@ void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsig
     }
 }
 
+static nsec begins_at(const struct world *world, const struct fault *fault) {
+    nsec cued = world->cue_came == NSEC_NEVER ? NSEC_NEVER : world->cue_came + fault->after;
+    return cued < fault->at ? cued : fault->at;
+}
+
 /* Begins the fault that is due, and looks for the next; after the last, mends what is left. */
 void plan_next_fault(struct world *world) {
     const struct plan *plan = &world->plan;
-    while (world->next_fault < plan->faults_count && plan->faults[world->next_fault].at <= world->now) {
-        const struct fault *fault = &plan->faults[world->next_fault++];
+    nsec next = NSEC_NEVER;
+    while (world->next_fault < plan->faults_count && world->now < plan->ends) {
+        const struct fault *fault = &plan->faults[world->next_fault];
+        next = begins_at(world, fault);
+        if (next > world->now)
+            break;
+        next = NSEC_NEVER;
+        world->next_fault++;
+        bool then = world->next_fault < plan->faults_count && fault[1].cue == CUE_THEN;
+        world->cue_came = then ? world->now : NSEC_NEVER;
         if (!fault->off)
             fault_begin(world, fault);
     }
-    if (world->next_fault < plan->faults_count) {
-        world->world_timers[WORLD_TIMER_FAULT] = plan->faults[world->next_fault].at;
-        return;
-    }
     if (world->now < plan->ends) {
-        world->world_timers[WORLD_TIMER_FAULT] = plan->ends;
+        world->world_timers[WORLD_TIMER_FAULT] = next < plan->ends ? next : plan->ends;
         return;
     }
     tell(world, -1, "the last fault is mended");
+    mend(world, -1);
     world->quiet = true;
     world->quiet_since = world->now;
     for (unsigned i = 0; i < world->members_count; i++)
         daemon_start(world, i);
+}
+
+void plan_cue(struct world *world, enum cue cue, unsigned what, unsigned member) {
+    const struct fault *fault = &world->plan.faults[world->next_fault];
+    if (world->next_fault >= world->plan.faults_count || world->cue_came != NSEC_NEVER || fault->cue != cue ||
+        fault->what != what)
+        return;
+    world->cue_came = world->now;
+    world->cue_member = member;
+    world->world_timers[WORLD_TIMER_FAULT] =
+        begins_at(world, fault) > world->now ? begins_at(world, fault) : world->now;
 }

@@ -86,8 +86,8 @@ static void setting_write(struct world *world, unsigned member, const struct rul
 
 static void acknowledge(struct world *world, unsigned member, unsigned length) {
     struct modelled_postgres *postgres = postgres_of(world, member);
-    if (length > postgres->length)
-        length = postgres->length;
+    if (length > postgres->flushed)
+        length = postgres->flushed;
     for (; postgres->acknowledged < length; postgres->acknowledged++) {
         uint32_t content = postgres->wal[postgres->acknowledged].content;
         if (postgres->acknowledged >= postgres->waiting_from && (content & COMMIT_BIT) != 0)
@@ -125,16 +125,56 @@ static void release(struct world *world, unsigned member, const struct sender *s
         acknowledge(world, member, best);
 }
 
+static void reply(struct world *world, unsigned member) {
+    const struct modelled_postgres *postgres = postgres_of(world, member);
+    nsec delay = 50000 + draw(world, msec(1));
+    if (world->slow_network > 0 && chance(world, 200))
+        delay += draw(world, msec(300));
+    occasion_add(world, (struct occasion){.at = world->now + delay,
+                                          .kind = OCCASION_ACKNOWLEDGE,
+                                          .from = (uint8_t)member,
+                                          .to = (uint8_t)postgres->source,
+                                          .a = postgres->session,
+                                          .b = planted(UNFLUSHED) ? postgres->length : postgres->flushed});
+}
+
+/* What was flushed may be sent on, acknowledged, and told upstream. */
+static void flushed(struct world *world, unsigned member) {
+    struct modelled_postgres *postgres = postgres_of(world, member);
+    postgres->flushed = postgres->length;
+    if (postgres->server == SERVER_PRIMARY && !postgres->commits_wait)
+        acknowledge(world, member, postgres->flushed);
+    for (unsigned i = 0; i < world->members_count; i++)
+        if (postgres->senders[i].live)
+            timer_at_latest(world, i, TIMER_RECEIVER, world->now + 50000 + draw(world, 500000));
+    if (postgres->attached && postgres->streaming)
+        reply(world, member);
+}
+
+/* Most is flushed at once, some a little later. */
+static void flush_soon(struct world *world, unsigned member) {
+    if (postgres_of(world, member)->disk_hangs == 0 && !chance(world, 150))
+        flushed(world, member);
+    else
+        timer_at_latest(world, member, TIMER_FLUSH, world->now + draw_time(world, msec(10)));
+}
+
+void postgres_flush(struct world *world, unsigned member) {
+    struct modelled_postgres *postgres = postgres_of(world, member);
+    if (postgres->server == SERVER_DOWN || postgres->disk_hangs > 0)
+        return; /* it is looked after when the disk answers */
+    if (postgres->frozen > 0)
+        world->timers[member][TIMER_FLUSH] = world->now + msec(10);
+    else
+        flushed(world, member);
+}
+
 static void append(struct world *world, unsigned member, uint32_t timeline, bool commit) {
     struct modelled_postgres *postgres = postgres_of(world, member);
     require(postgres->length < WORLD_WAL && world->next_content + 1 < WORLD_CONTENTS);
     uint32_t content = ++world->next_content | (commit ? COMMIT_BIT : 0);
     postgres->wal[postgres->length++] = (struct wal_record){timeline, content};
-    if (!postgres->commits_wait)
-        acknowledge(world, member, postgres->length);
-    for (unsigned i = 0; i < world->members_count; i++)
-        if (postgres->senders[i].live)
-            timer_at_latest(world, i, TIMER_RECEIVER, world->now + 50000 + draw(world, 500000));
+    flush_soon(world, member);
 }
 
 static bool has_room(const struct world *world, const struct modelled_postgres *postgres) {
@@ -147,7 +187,8 @@ void postgres_client(struct world *world, unsigned member) {
         return;
     if (postgres->frozen == 0 && has_room(world, postgres))
         append(world, member, postgres->wal[postgres->length - 1].timeline, true);
-    world->timers[member][TIMER_CLIENT] = world->now + draw_time(world, msec(4 * world->plan.write_ms));
+    nsec pause = msec(4 * world->plan.write_ms) / (world->busy > 0 ? 20 : 1);
+    world->timers[member][TIMER_CLIENT] = world->now + draw_time(world, pause);
 }
 
 void postgres_durable(struct world *world, unsigned member) {
@@ -245,19 +286,6 @@ static void detach(struct world *world, unsigned member) {
     facts_changed(world, member);
 }
 
-static void reply(struct world *world, unsigned member) {
-    const struct modelled_postgres *postgres = postgres_of(world, member);
-    nsec delay = 50000 + draw(world, msec(1));
-    if (world->slow_network > 0 && chance(world, 200))
-        delay += draw(world, msec(300));
-    occasion_add(world, (struct occasion){.at = world->now + delay,
-                                          .kind = OCCASION_ACKNOWLEDGE,
-                                          .from = (uint8_t)member,
-                                          .to = (uint8_t)postgres->source,
-                                          .a = postgres->session,
-                                          .b = postgres->length});
-}
-
 /* The first reply reports what it has as flushed, whatever its timeline. */
 static void attach(struct world *world, unsigned member) {
     struct modelled_postgres *postgres = postgres_of(world, member);
@@ -292,19 +320,18 @@ static void stream(struct world *world, unsigned member) {
         facts_changed(world, member);
         facts_changed(world, (unsigned)postgres->source);
     }
-    if (postgres->length == source->length)
+    if (postgres->length >= source->flushed)
         return;
-    unsigned until = source->length;
+    unsigned until = source->flushed;
     if (until - postgres->length > 1 && chance(world, 200))
         until = postgres->length + 1;
     for (; postgres->length < until; postgres->length++)
         postgres->wal[postgres->length] = source->wal[postgres->length];
-    reply(world, member);
-    if (postgres->length < source->length)
+    flush_soon(world, member);
+    if (planted(UNFLUSHED))
+        reply(world, member);
+    if (postgres->length < source->flushed)
         world->timers[member][TIMER_RECEIVER] = world->now + 50000 + draw(world, 500000);
-    for (unsigned i = 0; i < world->members_count; i++) /* cascades */
-        if (postgres->senders[i].live)
-            timer_at_latest(world, i, TIMER_RECEIVER, world->now + draw(world, 500000));
 }
 
 void postgres_receive(struct world *world, unsigned member) {
@@ -355,6 +382,7 @@ void postgres_stop(struct world *world, unsigned member) {
     end_senders(world, member);
     postgres->server = SERVER_DOWN;
     postgres->frozen = 0;
+    postgres->dying = false;
     postgres->durable_at = 0;
     postgres->durable_since = 0;
     postgres->durable_seen = false;
@@ -368,6 +396,7 @@ void postgres_stop(struct world *world, unsigned member) {
 static void start_standby(struct world *world, unsigned member) {
     struct modelled_postgres *postgres = postgres_of(world, member);
     postgres->server = SERVER_STANDBY;
+    postgres->flushed = postgres->length; /* it begins by syncing its directory */
     postgres->guard_deadline = NSEC_NEVER;
     postgres->attached = postgres->streaming = false;
     postgres->commits_wait = setting(postgres, postgres->setting_newest)->needed > 0;
@@ -394,7 +423,8 @@ static void start_primary(struct world *world, unsigned member) {
 void postgres_restarts(struct world *world, unsigned member) {
     struct modelled_member *self = &world->members[member];
     struct modelled_postgres *postgres = &self->postgres;
-    if (postgres->server != SERVER_DOWN || postgres->data != DATA_COMPLETE || self->operating)
+    if (postgres->server != SERVER_DOWN || postgres->data != DATA_COMPLETE || self->operating ||
+        postgres->disk_hangs > 0)
         return;
     bool as_primary = self->restart_as_primary && (planted(STANDBYRST) || planted(DEADREP));
     tell(world, (int)member, "PostgreSQL is started by somebody else%s", as_primary ? ", as a primary" : "");
@@ -421,6 +451,30 @@ void postgres_freeze(struct world *world, unsigned member, bool frozen) {
     timer_at_latest(world, member, TIMER_RECEIVER, world->now + msec(1));
 }
 
+/* Kills every process; those that wait for the disk are not gone before it answers. */
+static bool kill_all(struct world *world, unsigned member) {
+    struct modelled_postgres *postgres = postgres_of(world, member);
+    if (postgres->disk_hangs == 0 || postgres->server == SERVER_DOWN) {
+        postgres_stop(world, member);
+        return true;
+    }
+    if (!postgres->dying)
+        postgres_freeze(world, member, true);
+    postgres->dying = true;
+    return false;
+}
+
+void postgres_disk(struct world *world, unsigned member, bool hangs) {
+    struct modelled_postgres *postgres = postgres_of(world, member);
+    postgres->disk_hangs += hangs ? 1u : -1u;
+    log_disturbed(world);
+    if (postgres->disk_hangs > 0)
+        return;
+    if (postgres->dying)
+        postgres_stop(world, member);
+    timer_at_latest(world, member, TIMER_FLUSH, world->now);
+}
+
 /* ---- the guard ---- */
 
 void postgres_arm(struct world *world, unsigned member, uint32_t epoch, nsec deadline) {
@@ -442,7 +496,7 @@ void postgres_guard(struct world *world, unsigned member) {
         return;
     }
     tell(world, (int)member, "the guard kills PostgreSQL: its lease has run out");
-    postgres_stop(world, member);
+    (void)kill_all(world, member);
 }
 
 /* ---- facts ---- */
@@ -492,7 +546,7 @@ static void fill_outside(struct world *world, unsigned member, struct facts *fac
 void hands_tell(struct world *world, unsigned member) {
     struct modelled_member *self = &world->members[member];
     const struct modelled_postgres *postgres = &self->postgres;
-    if (!self->up || (member != 0 && member == world->plan.witness))
+    if (!self->up || is_witness_member(world, member))
         return;
     struct facts *facts = &self->facts;
     facts->data = postgres->data;
@@ -503,9 +557,10 @@ void hands_tell(struct world *world, unsigned member) {
     facts->guard = postgres->guard_frozen == 0;
     facts->guard_epoch = postgres->guard_epoch;
     facts->guard_deadline = postgres->guard_deadline;
-    if (postgres->server == SERVER_DOWN)
+    if (postgres->server == SERVER_DOWN || postgres->dying) {
         fill_outside(world, member, facts);
-    else if (postgres->frozen == 0)
+        facts->server = postgres->dying ? SERVER_STOPPING : SERVER_DOWN;
+    } else if (postgres->frozen == 0)
         fill_inside(world, member, facts);
     else if (world->now >= postgres->frozen_since + ANSWER) {
         facts->server = SERVER_HUNG;
@@ -557,7 +612,7 @@ static bool copy_from(struct world *world, unsigned member, const struct operati
     if (from == NULL || to->server != SERVER_DOWN)
         return false;
     memcpy(to->wal, from->wal, sizeof to->wal[0] * from->length);
-    to->length = from->length;
+    to->length = to->flushed = from->length; /* both flush what they made before they end */
     to->data = DATA_COMPLETE;
     to->standby_signal = true;
     return true;
@@ -567,7 +622,7 @@ static void begin_rewind(struct world *world, unsigned member, const struct oper
     struct modelled_postgres *to = postgres_of(world, member), *from = source_of(world, member, operation);
     if (from == NULL || to->data != DATA_COMPLETE || to->server != SERVER_DOWN)
         return;
-    to->length = planted(NOBROKEN) ? 1 : common_length(to, from);
+    to->length = to->flushed = planted(NOBROKEN) ? 1 : common_length(to, from);
     to->data = planted(NOBROKEN) ? DATA_COMPLETE : DATA_BROKEN;
 }
 
@@ -580,6 +635,7 @@ void hands_begin(struct world *world, unsigned member, const struct operation *o
     world->timers[member][TIMER_OPERATION] = world->now + usual_time(world, operation->kind);
     if (operation->kind == OPERATE_REWIND)
         begin_rewind(world, member, operation);
+    plan_cue(world, CUE_OPERATION, operation->kind, member);
 }
 
 static void promote(struct world *world, unsigned member, struct operation_result *result) {
@@ -610,6 +666,7 @@ static void promote(struct world *world, unsigned member, struct operation_resul
     start_primary(world, member);
     check_promoted(world, member, operation->epoch, operation->timeline);
     append(world, member, operation->timeline, false); /* the end-of-recovery record */
+    flushed(world, member);
     result->lsn = LSN_OF(postgres->length);
     tell(world, (int)member, "PostgreSQL is primary on timeline %u", operation->timeline);
     if (!fails)
@@ -642,10 +699,11 @@ static void shut_down(struct world *world, unsigned member) {
     if (postgres->server == SERVER_PRIMARY && postgres->frozen == 0) {
         postgres->waiting_from = postgres->length; /* those who still wait are told so */
         append(world, member, postgres->wal[postgres->length - 1].timeline, false);
+        flushed(world, member);
         for (unsigned i = 0; i < world->members_count; i++)
             if (postgres->senders[i].live && connected(world, member, i) && postgres_serves(postgres_of(world, i)) &&
                 postgres_of(world, i)->attached && postgres_of(world, i)->session == postgres->senders[i].session &&
-                chance(world, 950))
+                (world->plan.faults_count == 0 || chance(world, 950)))
                 while (postgres_of(world, i)->attached && is_prefix(postgres_of(world, i), postgres) &&
                        postgres_of(world, i)->length < postgres->length)
                     stream(world, i);
@@ -663,7 +721,7 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
     case OPERATE_INITDB:
         done = postgres->data == DATA_EMPTY;
         if (done) {
-            postgres->length = 1;
+            postgres->length = postgres->flushed = 1;
             postgres->wal[0] = (struct wal_record){1, ++world->next_content};
             postgres->data = DATA_COMPLETE;
             postgres->copy = operation->copy;
@@ -694,16 +752,12 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
         }
         break;
     case OPERATE_STOP:
-        if (postgres->frozen > 0)
-            done = false;
-        else
+        done = postgres->frozen == 0;
+        if (done)
             shut_down(world, member);
         break;
     case OPERATE_KILL:
-        if (postgres->guard_frozen > 0)
-            done = false;
-        else
-            postgres_stop(world, member);
+        done = postgres->guard_frozen == 0 && kill_all(world, member);
         break;
     case OPERATE_CUT:
         done = postgres->server == SERVER_STANDBY && postgres->frozen == 0;
@@ -716,6 +770,7 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
             postgres->source = -1;
             postgres->name_text[0] = '\0';
         }
+        postgres->flushed = postgres->length; /* a receiver flushes once more as it ends */
         result->position = position_of(postgres);
         break;
     case OPERATE_FOLLOW:
@@ -761,10 +816,27 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
     return true;
 }
 
+/* A deadline passed. */
+static void abandon(struct world *world, unsigned member) {
+    struct modelled_member *self = &world->members[member];
+    struct operation_result result = {
+        .serial = self->operation.serial, .kind = self->operation.kind, .outcome = OUTCOME_FAILED};
+    self->operating = false;
+    if (self->up)
+        give(world, member, &(struct event){.kind = EVENT_RESULT, .result = &result});
+}
+
 void hands_end(struct world *world, unsigned member) {
     struct modelled_member *self = &world->members[member];
     if (!self->operating)
         return;
+    if (self->postgres.disk_hangs > 0 && self->operation.kind != OPERATE_KILL) {
+        if (world->now > self->operation_began + msec(self->operation.deadline_ms))
+            abandon(world, member);
+        else
+            world->timers[member][TIMER_OPERATION] = world->now + msec(20);
+        return;
+    }
     struct operation_result result = {
         .serial = self->operation.serial, .kind = self->operation.kind, .outcome = OUTCOME_DONE};
     bool fails = self->operations_fail > 0 && chance(world, 300) && self->operation.kind != OPERATE_KILL;

@@ -29,9 +29,14 @@ nsec draw_time(struct world *world, nsec most) {
 
 /* ---- clocks: each member's runs at its own rate ---- */
 
-nsec local_time(const struct world *world, unsigned member) {
+static nsec unpaused_time(const struct world *world, unsigned member) {
     const struct modelled_member *self = &world->members[member];
     return self->clock_offset + world->now + (nsec)((int64_t)world->now * self->drift_ppm / 1000000);
+}
+
+nsec local_time(const struct world *world, unsigned member) {
+    const struct modelled_member *self = &world->members[member];
+    return self->pauses > 0 ? self->paused_local : unpaused_time(world, member);
 }
 
 /* The first moment at which the member's clock shows at least `local`. */
@@ -129,7 +134,8 @@ static void send(struct world *world, unsigned from, const struct action *action
     for (unsigned i = 0; i < world->members_count; i++) {
         if (action->send.to == 0 ? i == from : i + 1 != action->send.to)
             continue;
-        if (!linked(world, from, i) || !world->members[i].up || (world->losing > 0 && chance(world, LOSS_PER_MILLE)))
+        if (!linked(world, from, i) || world->unheard[from][i] > 0 || !world->members[i].up ||
+            (world->losing > 0 && chance(world, LOSS_PER_MILLE)))
             continue;
         slot->readers++;
         occasion_add(world, (struct occasion){.at = world->now + message_delay(world),
@@ -168,6 +174,10 @@ bool daemon_runs(const struct world *world, unsigned member) {
     return world->members[member].up && world->members[member].frozen == 0;
 }
 
+bool is_witness_member(const struct world *world, unsigned member) {
+    return member >= world->members_count - world->plan.witnesses;
+}
+
 static void do_action(struct world *world, unsigned member, const struct action *action) {
     switch (action->kind) {
     case ACTION_PROPOSE:
@@ -203,6 +213,8 @@ void give(struct world *world, unsigned member, struct event *event) {
     struct modelled_member *self = &world->members[member];
     event->now = local_time(world, member);
     event->wall_ms = world->now / NSEC_PER_MSEC;
+    if (world->plan.wall_jumps)
+        event->wall_ms = (world->now + member) * 0x9E3779B97F4A7C15ull >> 20;
     world->core_steps++;
     core_step(&self->core, event, &world->actions);
     world->timers[member][TIMER_TICK] = true_time(world, member, self->core.wake_at);
@@ -258,6 +270,18 @@ void daemon_freeze(struct world *world, unsigned member, bool frozen) {
     log_disturbed(world);
 }
 
+/* A virtual machine that is paused, with its clock: whatever it counts it counts too little of. */
+void host_pause(struct world *world, unsigned member, bool paused) {
+    struct modelled_member *self = &world->members[member];
+    if (paused && self->pauses == 0)
+        self->paused_local = unpaused_time(world, member);
+    self->pauses += paused ? 1u : -1u;
+    if (self->pauses > 0)
+        return;
+    self->clock_offset -= unpaused_time(world, member) - self->paused_local;
+    self->clock_wrong_until = world->now + msec(2 * world->plan.lease_ms);
+}
+
 /* ---- one event ---- */
 
 static void on_daemon_timer(struct world *world, unsigned member, enum timer timer) {
@@ -304,6 +328,9 @@ static void on_timer(struct world *world, unsigned member, enum timer timer) {
     case TIMER_CHECKPOINTER:
         postgres_checkpointer(world, member);
         break;
+    case TIMER_FLUSH:
+        postgres_flush(world, member);
+        break;
     case TIMER_RESTART:
         postgres_restarts(world, member);
         break;
@@ -331,7 +358,9 @@ static void on_occasion(struct world *world, struct occasion occasion) {
         log_land(world, occasion.a);
         break;
     case OCCASION_FAULT_ENDS:
-        fault_end(world, (enum fault_kind)occasion.a, occasion.from, occasion.to);
+        fault_end(world, (enum fault_kind)occasion.a, occasion.from, occasion.to, occasion.b);
+        break;
+    case OCCASION_VOID:
         break;
     }
 }
@@ -426,6 +455,7 @@ void world_init(struct world *world, const struct plan *plan) {
         snprintf(self->config.name, sizeof self->config.name, "m%u", i + 1);
         self->config.raft_id = 100 + i;
         self->config.probe_timeout_ms = 1000;
+        self->config.poolers = plan->poolers;
         self->drift_ppm = plan->drift_ppm[i];
         self->clock_offset = draw(world, 1000) * NSEC_PER_SEC;
         self->postgres.data = DATA_EMPTY;
@@ -437,5 +467,6 @@ void world_init(struct world *world, const struct plan *plan) {
     for (unsigned i = 0; i < world->members_count; i++)
         daemon_start(world, i);
     world->world_timers[WORLD_TIMER_ELECTION] = world->now + msec(100);
+    world->cue_came = NSEC_NEVER;
     plan_next_fault(world);
 }

@@ -18,7 +18,6 @@
 #define WORLD_CONTENTS 8192
 #define WORLD_LOG      2048
 #define ENTRY_MAX      1024 /* bytes of an encoded command */
-#define SNAPSHOT_EVERY 32
 #define SETTINGS_KEPT  16
 #define MESSAGES_MAX   1024
 #define OCCASIONS_MAX  8192
@@ -51,14 +50,41 @@ enum fault_kind {
     FAULT_PROMOTIONS_FAIL,
     FAULT_SLOW_RELOAD,
     FAULT_SWITCHOVER,
+    FAULT_POWER_CUT,  /* the host is killed, and what it had not flushed is gone */
+    FAULT_DISK_HANGS, /* no flush returns, nor does a process end that waits for one */
+    FAULT_HOST_PAUSE, /* a virtual machine, and its clock with it */
+    FAULT_UNHEARD,    /* what its daemon tells `other` is lost; Raft and WAL get through */
+    FAULT_HELD,       /* commands of the kind `what` land only when this ends */
+    FAULT_BUSY,       /* clients write much more */
+    FAULT_MENDED,     /* what was done to the member (or to everyone) ends now; in scenes only */
     FAULT_KINDS
 };
 
 /* Faults choose their victim when they happen, so that the minimised plan still means something. */
-enum victim { VICTIM_MEMBER, VICTIM_PRIMARY, VICTIM_STANDBY, VICTIM_LEADER, VICTIM_NEXT /* after the primary */ };
+enum victim {
+    VICTIM_MEMBER,
+    VICTIM_PRIMARY,
+    VICTIM_STANDBY,
+    VICTIM_LEADER,
+    VICTIM_NEXT /* after the primary */,
+    VICTIM_ACTOR /* whose doing gave the cue */,
+    VICTIM_EVERYONE
+};
 
+/* What a fault may wait for, once the one before it has begun. */
+enum cue {
+    CUE_NONE,      /* for its time only */
+    CUE_THEN,      /* for nothing more */
+    CUE_OPERATION, /* a member begins the operation `what` */
+    CUE_PROPOSED,  /* somebody proposes the command `what` */
+    CUE_RECORDED   /* it is recorded, and not void */
+};
+
+/* Begins at `at`; or before, `after` its cue. */
 struct fault {
-    nsec at, lasts;
+    nsec at, after, lasts;
+    enum cue cue;
+    unsigned what; /* operation kind, or tag of a command's body */
     enum fault_kind kind;
     enum victim victim;
     uint8_t member, other; /* by number; meaning depends on the victim */
@@ -68,14 +94,17 @@ struct fault {
 struct plan {
     uint64_t seed;
     unsigned members;
-    unsigned witness; /* index; 0 = none */
+    unsigned witnesses; /* the last of the members */
     Durability durability;
     uint32_t lease_ms;
     uint32_t priorities[WORLD_MEMBERS];
     int32_t drift_ppm[WORLD_MEMBERS];
-    unsigned delay_us; /* of messages, at most */
-    unsigned write_ms; /* between the commits of a client, about */
-    unsigned hurry;    /* operations take 1 / hurry of their usual time */
+    unsigned delay_us;       /* of messages, at most */
+    unsigned write_ms;       /* between the commits of a client, about */
+    unsigned snapshot_every; /* log entries */
+    bool wall_jumps;         /* wall clocks show anything at all */
+    bool poolers;
+    unsigned hurry; /* operations take 1 / hurry of their usual time */
     unsigned faults_count;
     struct fault faults[FAULTS_MAX];
     nsec ends; /* of all faults */
@@ -113,7 +142,8 @@ struct modelled_postgres {
     uint32_t pledged;
     ServerState server;
     bool standby_signal;
-    unsigned length; /* records of WAL on this disk */
+    unsigned length;  /* records of WAL written */
+    unsigned flushed; /* of them on this disk, power cut or not */
     struct wal_record wal[WORLD_WAL];
     /* as a standby */
     int source;                /* in primary_conninfo: index; -1 = nobody */
@@ -139,6 +169,8 @@ struct modelled_postgres {
     unsigned guard_frozen;
     unsigned frozen;
     nsec frozen_since;
+    unsigned disk_hangs;
+    bool dying; /* killed, yet not gone before its disk answers */
 };
 
 /* ---- members ---- */
@@ -155,6 +187,7 @@ enum timer {
     TIMER_DURABLE,
     TIMER_RECEIVER,
     TIMER_CHECKPOINTER,
+    TIMER_FLUSH,
     TIMER_RESTART, /* of PostgreSQL, by itself */
     TIMERS
 };
@@ -168,6 +201,9 @@ struct modelled_member {
     bool up;         /* its daemon runs */
     unsigned frozen; /* and does nothing */
     nsec thaws_at;
+    unsigned pauses;
+    nsec paused_local;      /* what its clock showed then */
+    nsec clock_wrong_until; /* true time; a lease counted over a pause is none */
     uint32_t starts;
     unsigned applied;      /* log entries given to the core */
     unsigned ever_applied; /* before the last crash */
@@ -195,7 +231,8 @@ enum occasion_kind {
     OCCASION_RELOAD,
     OCCASION_SENDER_ENDS,
     OCCASION_PROPOSAL,
-    OCCASION_FAULT_ENDS
+    OCCASION_FAULT_ENDS,
+    OCCASION_VOID /* a fault that was mended before its time */
 };
 
 struct occasion {
@@ -211,7 +248,8 @@ struct message_slot {
 };
 
 struct proposal_slot {
-    bool used, late;
+    bool used, late, held;
+    unsigned what; /* tag of the command's body */
     unsigned member;
     enum proposer proposer;
     uint32_t number;
@@ -229,33 +267,32 @@ struct world {
     struct modelled_member members[WORLD_MEMBERS];
 
     /* network */
-    uint8_t cuts[WORLD_MEMBERS][WORLD_MEMBERS]; /* [from][to] */
+    uint8_t cuts[WORLD_MEMBERS][WORLD_MEMBERS];    /* [from][to] */
+    uint8_t unheard[WORLD_MEMBERS][WORLD_MEMBERS]; /* [from][to] */
     unsigned losing, slow_network;
     unsigned free_messages_count;
     uint16_t free_messages[MESSAGES_MAX];
-    struct message_slot messages[MESSAGES_MAX];
     unsigned occasions_count;
     uint32_t next_order;
-    struct occasion occasions[OCCASIONS_MAX];
 
     /* the log */
     int leader; /* the one that can commit; -1 = none */
     uint64_t term;
     unsigned log_length;
-    nsec log_at[WORLD_LOG];
-    uint16_t log_bytes[WORLD_LOG];
-    uint8_t log[WORLD_LOG][ENTRY_MAX];
-    uint64_t log_hash[WORLD_LOG + 1]; /* of the topology after each entry */
-    Topology topology;                /* all that is committed */
+    Topology topology; /* all that is committed */
     History history;
     unsigned snapshot_index;
     Snapshot snapshot;
     struct proposal_slot proposals[64];
-    Command command; /* decoded, for the moment */
+    uint8_t held[32]; /* by tag of the command's body */
+    Command command;  /* decoded, for the moment */
     Command founding;
 
     /* faults */
     unsigned next_fault;
+    nsec cue_came; /* for it; NSEC_NEVER = not yet */
+    unsigned cue_member;
+    unsigned busy;
     bool quiet; /* no fault is under way or to come */
     nsec quiet_since;
 
@@ -277,7 +314,14 @@ struct world {
     uint64_t core_steps, events;
     unsigned failovers, opened;
     bool trace;
+
+    /* from here on nothing is read before it is written: a new run need not clear it */
     struct actions actions;
+    struct message_slot messages[MESSAGES_MAX];
+    struct occasion occasions[OCCASIONS_MAX];
+    uint16_t log_bytes[WORLD_LOG];
+    uint8_t log[WORLD_LOG][ENTRY_MAX];
+    uint64_t log_hash[WORLD_LOG + 1]; /* of the topology after each entry */
 };
 
 /* ---- world.c ---- */
@@ -296,6 +340,8 @@ nsec true_time(const struct world *world, unsigned member, nsec local);
 bool linked(const struct world *world, unsigned from, unsigned to);
 bool connected(const struct world *world, unsigned a, unsigned b); /* both ways */
 bool daemon_runs(const struct world *world, unsigned member);
+bool is_witness_member(const struct world *world, unsigned member);
+void host_pause(struct world *world, unsigned member, bool paused);
 void give(struct world *world, unsigned member, struct event *event);
 void daemon_start(struct world *world, unsigned member);
 void daemon_kill(struct world *world, unsigned member);
@@ -306,6 +352,7 @@ void tell(struct world *world, int member, const char *format, ...) __attribute_
 void log_found(struct world *world);
 void log_propose(struct world *world, unsigned member, const struct action *action);
 void log_land(struct world *world, unsigned slot);
+void log_land_held(struct world *world);
 void log_apply(struct world *world, unsigned member);
 void log_proposal_ends(struct world *world, unsigned member, enum proposer proposer);
 void log_elect(struct world *world);
@@ -328,6 +375,8 @@ void postgres_acknowledged(struct world *world, unsigned member, unsigned from, 
 void postgres_sender_reloads(struct world *world, unsigned member, unsigned to, uint32_t session, uint32_t version);
 void postgres_checkpointer(struct world *world, unsigned member);
 void postgres_sender_ends(struct world *world, unsigned member, unsigned to, uint32_t session);
+void postgres_flush(struct world *world, unsigned member);
+void postgres_disk(struct world *world, unsigned member, bool hangs);
 void postgres_restarts(struct world *world, unsigned member);
 void hands_begin(struct world *world, unsigned member, const struct operation *operation);
 void hands_end(struct world *world, unsigned member);
@@ -359,7 +408,9 @@ void plan_plain(struct plan *plan, unsigned members, uint64_t seed, Durability d
 /* What the seed says; with a bug planted, of a kind in which it would show. */
 void plan_draw(struct plan *plan, uint64_t seed, int bug);
 void fault_begin(struct world *world, const struct fault *fault);
-void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsigned other);
+void fault_end(struct world *world, enum fault_kind kind, unsigned member, unsigned other, unsigned what);
 void plan_next_fault(struct world *world);
+/* Something happened by the doing of `member` that the next fault may be waiting for. */
+void plan_cue(struct world *world, enum cue cue, unsigned what, unsigned member);
 const char *fault_name(enum fault_kind kind);
 const char *planted_name(unsigned bug);

@@ -57,11 +57,15 @@ static void must(bool held, const char *what, uint64_t seed) {
              world->violation[0] != '\0' ? world->violation : "none");
 }
 
-static void found(unsigned members, uint64_t seed) {
+static void begin(unsigned members, uint64_t seed, Durability durability) {
     struct plan plan;
-    plan_plain(&plan, members, seed, DURABILITY_QUORUM);
+    plan_plain(&plan, members, seed, durability);
     world->trace = getenv("TRACE") != NULL;
     world_init(world, &plan);
+}
+
+static void found(unsigned members, uint64_t seed) {
+    begin(members, seed, DURABILITY_QUORUM);
     must(world_run(world, world_is_redundant, msec(30000)), "the cluster is not founded", seed);
 }
 
@@ -70,6 +74,21 @@ static void test_founding(void **state) {
     for (uint64_t seed = 1; seed <= SEEDS; seed++)
         for (unsigned members = 1; members <= 5; members++)
             found(members, seed);
+}
+
+static bool clones(const struct world *w) {
+    return w->members[1].operating && w->members[1].operation.kind == OPERATE_CLONE;
+}
+
+/* Nobody but the founder has data yet; `strict` must not wait for those who never had any. */
+static void test_founder_falls(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        begin(3, seed, seed % 2 == 0 ? DURABILITY_STRICT : DURABILITY_QUORUM);
+        must(world_run(world, clones, msec(30000)), "the first standby is not cloned", seed);
+        postgres_stop(world, 0);
+        must(world_run(world, world_is_redundant, msec(60000)), "it is not founded after the founder fell", seed);
+    }
 }
 
 static void test_postgres_killed(void **state) {
@@ -142,6 +161,20 @@ static void test_frozen_postgres(void **state) {
     }
 }
 
+/* No flush returns, and no process that waits for one can be killed. */
+static void test_disk_hangs(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        found(3, seed);
+        unsigned old = (unsigned)world_primary(world);
+        postgres_disk(world, old, true);
+        must(world_run(world, has_other_primary, msec(8000)), "no new primary", seed);
+        world_advance(world, msec(3000));
+        postgres_disk(world, old, false);
+        must(world_run(world, world_is_redundant, msec(30000)), "the old primary did not rejoin", seed);
+    }
+}
+
 static void test_switchover(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -193,7 +226,7 @@ static void test_lost_data_directory(void **state) {
         unsigned standby = (unsigned)(world_primary(world) + 1) % 3;
         kill_host(standby);
         world->members[standby].postgres.data = DATA_EMPTY;
-        world->members[standby].postgres.length = 0;
+        world->members[standby].postgres.length = world->members[standby].postgres.flushed = 0;
         world->members[standby].postgres.copy = 0;
         daemon_start(world, standby);
         must(world_run(world, world_is_redundant, msec(40000)), "it was not cloned", seed);
@@ -238,20 +271,47 @@ static void test_random_faults(void **state) {
     }
 }
 
+/* What the wall clock shows goes into the history, and into no decision. */
+static void test_wall_clock(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        uint64_t core_steps = 0, events = 0, topology = 0;
+        for (unsigned jumps = 0; jumps < 2; jumps++) {
+            struct plan plan;
+            plan_draw(&plan, seed, -1);
+            plan.wall_jumps = jumps == 1;
+            world_init(world, &plan);
+            world_advance(world, plan.ends);
+            must(true, "", seed);
+            if (jumps == 1) {
+                assert_int_equal(world->core_steps, core_steps);
+                assert_int_equal(world->events, events);
+                assert_int_equal(topology_hash(&world->topology), topology);
+            }
+            core_steps = world->core_steps;
+            events = world->events;
+            topology = topology_hash(&world->topology);
+        }
+    }
+}
+
 int main(void) {
     world = calloc(1, sizeof *world);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_founding),
+        cmocka_unit_test(test_founder_falls),
         cmocka_unit_test(test_postgres_killed),
         cmocka_unit_test(test_host_killed),
         cmocka_unit_test(test_partitioned_primary),
         cmocka_unit_test(test_daemon_killed),
         cmocka_unit_test(test_frozen_postgres),
+        cmocka_unit_test(test_disk_hangs),
         cmocka_unit_test(test_switchover),
         cmocka_unit_test(test_everything_restarted),
         cmocka_unit_test(test_standby_lost_and_back),
         cmocka_unit_test(test_lost_data_directory),
         cmocka_unit_test(test_random_faults),
+        cmocka_unit_test(test_wall_clock),
     };
     if (getenv("TESTS") != NULL)
         cmocka_set_test_filter(getenv("TESTS"));
