@@ -286,8 +286,17 @@ static struct wish wish_of_founder(struct core *core) {
     return nothing();
 }
 
+/* `strict` opens no epoch without a standby, and one without data becomes a standby only by a clone. It has nothing
+ * that this could destroy. */
+static bool opening_needs_a_clone(const struct core *core) {
+    const Topology *topology = &core->topology;
+    return topology->settings.durability == DURABILITY_STRICT && !topology->sealed &&
+           (core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN) && primary_writes(core);
+}
+
 static struct wish wish_for_clone(struct core *core) {
-    return core->topology.open && !is_primary(core) ? wish(OPERATE_CLONE, "") : nothing();
+    bool may = !is_primary(core) && (core->topology.open || opening_needs_a_clone(core));
+    return may ? wish(OPERATE_CLONE, "") : nothing();
 }
 
 static struct wish wish_down(struct core *core) {

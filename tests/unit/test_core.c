@@ -160,6 +160,25 @@ static void empty_before_open(void) {
     empty();
     core.topology.open = false;
 }
+static void primary_writes_unopened(uint32_t durability) {
+    core.topology.open = false;
+    core.topology.settings.durability = durability;
+    core.seen[0].running_epoch = core.topology.epoch;
+    core.heard_at[0] = core.now;
+}
+static void empty_before_open_in_strict(void) {
+    empty();
+    primary_writes_unopened(DURABILITY_STRICT);
+}
+static void empty_before_open_in_quorum(void) {
+    empty();
+    primary_writes_unopened(DURABILITY_QUORUM);
+}
+static void complete_before_open_in_strict(void) {
+    down();
+    primary_writes_unopened(DURABILITY_STRICT);
+    core.must_clone = true;
+}
 static void broken(void) {
     down();
     core.facts.data = DATA_BROKEN;
@@ -238,6 +257,9 @@ static void test_reconcile_standby(void **state) {
         {"no data directory, number granted", empty, OPERATE_CLONE},
         {"no data directory, no number yet", empty_without_number, OPERATE_NONE},
         {"no data directory, primary not open", empty_before_open, OPERATE_NONE},
+        {"no data directory, and `strict` opens only with a standby", empty_before_open_in_strict, OPERATE_CLONE},
+        {"no data directory, and `quorum` opens without", empty_before_open_in_quorum, OPERATE_NONE},
+        {"data that might be the last copy", complete_before_open_in_strict, OPERATE_NONE},
         {"half a clone", broken, OPERATE_CLONE},
         {"another cluster's data", foreign, OPERATE_NONE},
         {"no guard", no_guard, OPERATE_NONE},
