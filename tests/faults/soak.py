@@ -1,6 +1,7 @@
 """./dev soak: random mixes of real faults, as long as wanted. One JSON line a fault, one a violation, and at the end
 `N faults, N violations`. A seed gives the plan of every round; what the machine's timing adds it cannot repeat.
-Meanwhile the simulator runs beside it; what it found is the line before the last.
+Before it, a whole machine (machine.py) loses its power, and another one is taken down by its watchdog. Meanwhile the
+simulator runs beside it; what it found is the line before the last.
 """
 import argparse
 import json
@@ -13,6 +14,7 @@ import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import machine  # noqa: E402
 from hosts import Hosts  # noqa: E402
 from cluster import BUILD  # noqa: E402
 from faults import FAULTS, SITUATIONS  # noqa: E402
@@ -146,6 +148,15 @@ class Soak:
         found = cluster.violations()
         assert not found, "; ".join(found)
 
+    def machines(self):
+        for name in machine.CHECKS:
+            try:
+                self.say({"fault": name, "seen": machine.check(name)})
+                self.faults += 1
+            except AssertionError as error:
+                self.violations += 1
+                self.say({"violation": f"{name}: {error}"})
+
     def go(self, first, minutes, rounds):
         deadline, number = time.monotonic() + 60 * minutes, first
         while time.monotonic() < deadline and (rounds is None or number < first + rounds):
@@ -192,10 +203,13 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="begin with this round of the plan")
     parser.add_argument("--rounds", type=int, default=None, help="end after so many")
     parser.add_argument("--no-simulator", action="store_true", help="real faults only")
+    parser.add_argument("--no-machines", action="store_true", help="no machines: they take minutes, on top")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     soak = Soak(seed, lambda line: print(json.dumps(line), flush=True))
     print(json.dumps({"seed": seed}), flush=True)
+    if not options.no_machines:
+        soak.machines()
     simulator = None if options.no_simulator else Simulator(options.minutes, seed)
     is_cut_short = options.rounds is not None
     try:
