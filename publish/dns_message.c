@@ -9,11 +9,12 @@
 
 #include "publish/dns_zone.h"
 
-#define MARK_LABEL  "_ttorch"
-#define FUDGE_S     300 /* how much our clock and the server's may differ */
-#define RECORD_TEXT (DNS_TEXT_MAX + NAME_MAX_LENGTH + HOST_MAX_LENGTH + 64)
-#define TSIG_MAC    3 /* fields of the record */
-#define TSIG_ERROR  5
+#define MARK_LABEL    "_ttorch"
+#define SERVICE_LABEL "_postgresql._tcp"
+#define FUDGE_S       300 /* how much our clock and the server's may differ */
+#define RECORD_TEXT   (2 * DNS_TEXT_MAX + HOST_MAX_LENGTH + 128)
+#define TSIG_MAC      3 /* fields of the record */
+#define TSIG_ERROR    5
 
 static const uint16_t address_types[] = {LDNS_RR_TYPE_A, LDNS_RR_TYPE_AAAA, LDNS_RR_TYPE_CNAME};
 #define ADDRESS_TYPES (sizeof address_types / sizeof *address_types)
@@ -36,8 +37,9 @@ static bool mark_parse(const char *text, struct dns_mark *ret_mark) {
 
 /* ---- records ---- */
 
-static const char *name_at(const struct dns_place *place, const char *label, char text[DNS_TEXT_MAX + 16]) {
-    snprintf(text, DNS_TEXT_MAX + 16, "%s.%s", label, place->domain);
+#define NAME_TEXT (DNS_TEXT_MAX + NAME_MAX_LENGTH + 32)
+static const char *name_at(const struct dns_place *place, const char *label, char text[NAME_TEXT]) {
+    snprintf(text, NAME_TEXT, "%.60s.%s", label, place->domain);
     return text;
 }
 
@@ -63,7 +65,7 @@ static bool push_record(ldns_rr_list *list, const char *text) {
 }
 
 static bool push_mark(const struct dns_place *place, ldns_rr_list *list, const struct dns_mark *mark, uint32_t ttl_s) {
-    char name[DNS_TEXT_MAX + 16], text[DNS_MARK_TEXT], record[RECORD_TEXT];
+    char name[NAME_TEXT], text[DNS_MARK_TEXT], record[RECORD_TEXT];
     snprintf(record, sizeof record, "%s %u IN TXT \"%s\"", name_at(place, MARK_LABEL, name), ttl_s,
              dns_mark_text(mark, text));
     return push_record(list, record);
@@ -95,7 +97,7 @@ static bool push_addresses(const struct dns_place *place, ldns_rr_list *list, co
     unsigned count = members_of_type(view, group, type, hosts);
     unsigned word = type == LDNS_RR_TYPE_A ? 0 : type == LDNS_RR_TYPE_AAAA ? 1 : 2;
     for (unsigned i = 0; i < count; i++) {
-        char name[DNS_TEXT_MAX + 16], text[RECORD_TEXT];
+        char name[NAME_TEXT], text[RECORD_TEXT];
         bool dot = type == LDNS_RR_TYPE_CNAME && hosts[i][strlen(hosts[i]) - 1] != '.';
         snprintf(text, sizeof text, "%s %u IN %s %s%s", name_at(place, label, name), ttl_s, words[word], hosts[i],
                  dot ? "." : "");
@@ -105,16 +107,102 @@ static bool push_addresses(const struct dns_place *place, ldns_rr_list *list, co
     return true;
 }
 
-struct label {
-    const char *name;
-    const struct dns_group *group;
-};
-#define LABELS 3
+/* Where SRV points: it must not name an alias. */
+static const char *target_of(const struct dns_place *place, const struct dns_host *host, char ret_target[NAME_TEXT]) {
+    if (dns_host_type(host->host) != LDNS_RR_TYPE_CNAME)
+        return name_at(place, host->name, ret_target);
+    snprintf(ret_target, NAME_TEXT, "%s%s", host->host, host->host[strlen(host->host) - 1] == '.' ? "" : ".");
+    return ret_target;
+}
 
-static void labels_of(const struct dns_view *view, struct label ret_labels[LABELS]) {
-    ret_labels[0] = (struct label){"primary", &view->primary};
-    ret_labels[1] = (struct label){"standbys", &view->standbys};
-    ret_labels[2] = (struct label){"any", &view->any};
+static bool push_services(const struct dns_place *place, ldns_rr_list *list, const char *label,
+                          const struct dns_view *view, const struct dns_group *group, uint32_t ttl_s) {
+    for (unsigned i = 0; i < group->count; i++) {
+        const struct dns_host *host = &view->hosts[group->members[i]];
+        char name[NAME_TEXT], target[NAME_TEXT], text[RECORD_TEXT];
+        bool primary = view->primary.count > 0 && view->primary.members[0] == group->members[i];
+        snprintf(text, sizeof text, "%s %u IN SRV %d 1 %u %s", name_at(place, label, name), ttl_s,
+                 primary ? DNS_PRIORITY_FIRST : DNS_PRIORITY_LATER, host->port, target_of(place, host, target));
+        if (!push_record(list, text))
+            return false;
+    }
+    return true;
+}
+
+/* A name with all that stands there: addresses or an alias, or services. */
+struct label {
+    char name[NAME_MAX_LENGTH + 24];
+    struct dns_group group;
+    bool service;
+};
+#define LABELS_MAX (7 + MEMBERS_MAX)
+
+static void label_add(struct label *labels, unsigned *count, const char *prefix, const char *name,
+                      const struct dns_group *group) {
+    struct label *label = &labels[(*count)++];
+    *label = (struct label){.group = *group, .service = prefix[0] != '\0'};
+    snprintf(label->name, sizeof label->name, "%s%s%s", prefix, *prefix != '\0' && *name != '\0' ? "." : "", name);
+}
+
+static unsigned labels_of(const struct dns_view *view, struct label ret_labels[LABELS_MAX]) {
+    const struct {
+        const char *name;
+        const struct dns_group *group;
+    } groups[] = {{"primary", &view->primary}, {"standbys", &view->standbys}, {"any", &view->any}};
+    unsigned count = 0;
+    label_add(ret_labels, &count, SERVICE_LABEL, "", &view->any);
+    for (unsigned i = 0; i < sizeof groups / sizeof *groups; i++) {
+        label_add(ret_labels, &count, "", groups[i].name, groups[i].group);
+        label_add(ret_labels, &count, SERVICE_LABEL, groups[i].name, groups[i].group);
+    }
+    for (unsigned i = 0; i < view->hosts_count; i++) /* where SRV points */
+        label_add(ret_labels, &count, "", view->hosts[i].name, &(struct dns_group){.count = 1, .members = {i}});
+    return count;
+}
+
+static unsigned types_of(const struct label *label, const uint16_t **ret_types) {
+    static const uint16_t service = LDNS_RR_TYPE_SRV;
+    *ret_types = label->service ? &service : address_types;
+    return label->service ? 1 : ADDRESS_TYPES;
+}
+
+static bool has_records(const struct dns_view *view, const struct label *label, uint16_t type) {
+    const char *hosts[MEMBERS_MAX];
+    return label->service ? label->group.count > 0 : members_of_type(view, &label->group, type, hosts) > 0;
+}
+
+static bool push_records(const struct dns_place *place, ldns_rr_list *list, const struct label *label,
+                         const struct dns_view *view, uint16_t type, uint32_t ttl_s) {
+    return label->service ? push_services(place, list, label->name, view, &label->group, ttl_s)
+                          : push_addresses(place, list, label->name, view, &label->group, type, ttl_s);
+}
+
+/* In the place of whatever stands there. */
+static bool push_change(const struct dns_place *place, ldns_rr_list *list, const struct label *label,
+                        const struct dns_view *view) {
+    const uint16_t *types;
+    unsigned count = types_of(label, &types);
+    char name[NAME_TEXT];
+    bool good = true;
+    for (unsigned t = 0; t < count; t++)
+        good = good && push_set(list, name_at(place, label->name, name), types[t], LDNS_RR_CLASS_ANY);
+    for (unsigned t = 0; t < count; t++)
+        good = good && push_records(place, list, label, view, types[t], place->ttl_s);
+    return good;
+}
+
+/* That it stands there, and nothing else. */
+static bool push_condition(const struct dns_place *place, ldns_rr_list *list, const struct label *label,
+                           const struct dns_view *view) {
+    const uint16_t *types;
+    unsigned count = types_of(label, &types);
+    char name[NAME_TEXT];
+    bool good = true;
+    for (unsigned t = 0; t < count; t++)
+        good = good && (has_records(view, label, types[t])
+                            ? push_records(place, list, label, view, types[t], 0)
+                            : push_set(list, name_at(place, label->name, name), types[t], LDNS_RR_CLASS_NONE));
+    return good;
 }
 
 /* ---- messages ---- */
@@ -174,7 +262,7 @@ void dns_message_free(struct dns_message *message) {
 }
 
 status dns_message_read(const struct dns_place *place, struct dns_message *ret_message, struct error *error) {
-    char name[DNS_TEXT_MAX + 16];
+    char name[NAME_TEXT];
     ldns_rdf *owner = ldns_dname_new_frm_str(name_at(place, MARK_LABEL, name));
     if (owner == NULL)
         return error_set(error, "%s: not a name", name);
@@ -197,41 +285,30 @@ status dns_message_write(const struct dns_place *place, const struct dns_view *v
                          struct dns_message *ret_message, struct error *error) {
     ldns_rr_list *conditions = ldns_rr_list_new(), *changes = ldns_rr_list_new();
     const struct dns_mark after = {view->cluster_id, view->epoch, view->index};
-    struct label labels[LABELS];
-    char name[DNS_TEXT_MAX + 16];
-    labels_of(view, labels);
+    struct label labels[LABELS_MAX];
+    char name[NAME_TEXT];
+    unsigned count = labels_of(view, labels);
     name_at(place, MARK_LABEL, name);
     bool good = conditions != NULL && changes != NULL;
     good = good && (before != NULL ? push_mark(place, conditions, before, 0)
                                    : push_set(conditions, name, LDNS_RR_TYPE_TXT, LDNS_RR_CLASS_NONE));
     good = good && push_set(changes, name, LDNS_RR_TYPE_TXT, LDNS_RR_CLASS_ANY) &&
            push_mark(place, changes, &after, place->ttl_s);
-    for (unsigned l = 0; l < LABELS; l++) {
-        for (unsigned t = 0; t < ADDRESS_TYPES; t++)
-            good = good && push_set(changes, name_at(place, labels[l].name, name), address_types[t], LDNS_RR_CLASS_ANY);
-        for (unsigned t = 0; t < ADDRESS_TYPES; t++)
-            good = good && push_addresses(place, changes, labels[l].name, view, labels[l].group, address_types[t],
-                                          place->ttl_s);
-    }
+    for (unsigned i = 0; i < count; i++)
+        good = good && push_change(place, changes, &labels[i], view);
     return finish_update(place, good, conditions, changes, ret_message, error);
 }
 
 status dns_message_check(const struct dns_place *place, const struct dns_view *view, struct dns_message *ret_message,
                          struct error *error) {
     ldns_rr_list *conditions = ldns_rr_list_new(), *changes = ldns_rr_list_new();
-    struct label labels[LABELS];
-    char name[DNS_TEXT_MAX + 16];
-    const char *hosts[MEMBERS_MAX];
-    labels_of(view, labels);
+    struct label labels[LABELS_MAX];
+    char name[NAME_TEXT];
+    unsigned count = labels_of(view, labels);
     bool good = conditions != NULL && changes != NULL &&
                 push_set(conditions, name_at(place, MARK_LABEL, name), LDNS_RR_TYPE_TXT, LDNS_RR_CLASS_ANY);
-    for (unsigned l = 0; l < LABELS; l++)
-        for (unsigned t = 0; t < ADDRESS_TYPES; t++)
-            good = good &&
-                   (members_of_type(view, labels[l].group, address_types[t], hosts) > 0
-                        ? push_addresses(place, conditions, labels[l].name, view, labels[l].group, address_types[t], 0)
-                        : push_set(conditions, name_at(place, labels[l].name, name), address_types[t],
-                                   LDNS_RR_CLASS_NONE));
+    for (unsigned i = 0; i < count; i++)
+        good = good && push_condition(place, conditions, &labels[i], view);
     return finish_update(place, good, conditions, changes, ret_message, error);
 }
 

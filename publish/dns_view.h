@@ -3,6 +3,10 @@
 #pragma once
 #include "publish/publish.h"
 
+/* Of SRV records: the primary comes first for those who look at it. */
+#define DNS_PRIORITY_FIRST 0
+#define DNS_PRIORITY_LATER 10
+
 struct dns_host {
     uint32_t id;
     char name[NAME_MAX_LENGTH + 1];

@@ -9,16 +9,14 @@
 
 #include "base/panic.h"
 
-#define HEADER_BYTES   12
-#define QUESTION_TAIL  4 /* type and class */
-#define OPT_BYTES      11
-#define POINTER        0xC000u                /* a name that stands elsewhere in the packet */
-#define ENTRIES_MAX    (2 * MEMBERS_MAX + 32) /* two for each member, and those of the groups and the apex */
-#define RECORDS_MAX    32 /* that a query may carry behind its question; ours look for EDNS among them */
-#define NAME_TEXT_MAX  (DNS_NAME_MAX + HOST_MAX_LENGTH)
-#define RECORD_TEXT    (2 * NAME_TEXT_MAX + 64)
-#define PRIORITY_FIRST 0
-#define PRIORITY_LATER 10
+#define HEADER_BYTES  12
+#define QUESTION_TAIL 4 /* type and class */
+#define OPT_BYTES     11
+#define POINTER       0xC000u                /* a name that stands elsewhere in the packet */
+#define ENTRIES_MAX   (2 * MEMBERS_MAX + 32) /* two for each member, and those of the groups and the apex */
+#define RECORDS_MAX   32 /* that a query may carry behind its question; ours look for EDNS among them */
+#define NAME_TEXT_MAX (DNS_NAME_MAX + HOST_MAX_LENGTH)
+#define RECORD_TEXT   (2 * NAME_TEXT_MAX + 64)
 
 struct name {
     size_t length;
@@ -181,7 +179,7 @@ static bool record_text(const struct dns_zone *zone, const char *name, const str
     bool first = view->primary.count > 0 && view->primary.members[0] == place;
     if (type == LDNS_RR_TYPE_SRV)
         snprintf(text, RECORD_TEXT, "%s %u IN SRV %d 1 %u %s", name, zone->ttl_s,
-                 first ? PRIORITY_FIRST : PRIORITY_LATER, host->port, target_of(zone, host, target));
+                 first ? DNS_PRIORITY_FIRST : DNS_PRIORITY_LATER, host->port, target_of(zone, host, target));
     else if (dns_host_type(host->host) != type)
         return false;
     else if (type == LDNS_RR_TYPE_CNAME)

@@ -531,8 +531,11 @@ static void view_of_three(struct dns_view *view, const char *hosts) {
     view_of(&w, view);
 }
 
-#define DELETED(name) name " A ANY -\n" name " AAAA ANY -\n" name " CNAME ANY -\n"
-#define MARK          "\"cluster=0000000000000abc epoch=7 index=4711\""
+#define SERVICE(under, rest) "_postgresql._tcp" under " SRV" rest "\n"
+#define FIRST                " IN 0" /* of SRV its priority is shown */
+#define LATER                " IN 10"
+#define DELETED(name)        name " A ANY -\n" name " AAAA ANY -\n" name " CNAME ANY -\n"
+#define MARK                 "\"cluster=0000000000000abc epoch=7 index=4711\""
 
 static void test_write(void **state) {
     (void)state;
@@ -546,8 +549,14 @@ static void test_write(void **state) {
                         "_ttorch TXT IN \"cluster=0000000000000abc epoch=6 index=4000\"\n");
     assert_string_equal(
         section_text(&message, LDNS_SECTION_AUTHORITY),
-        "_ttorch TXT ANY -\n_ttorch TXT IN " MARK "\n" DELETED("primary") "primary A IN 10.0.0.1\n" DELETED(
-            "standbys") "standbys CNAME IN c.example.net.\n" DELETED("any") "any CNAME IN c.example.net.\n");
+        "_ttorch TXT ANY -\n_ttorch TXT IN " MARK
+        "\n" SERVICE("", " ANY -") SERVICE("", FIRST) SERVICE("", LATER) SERVICE("", LATER)
+            DELETED("primary") "primary A IN 10.0.0.1\n" SERVICE(".primary", " ANY -") SERVICE(".primary", FIRST)
+                DELETED("standbys") "standbys CNAME IN c.example.net.\n" SERVICE(".standbys", " ANY -")
+                    SERVICE(".standbys", LATER) SERVICE(".standbys", LATER)
+                        DELETED("any") "any CNAME IN c.example.net.\n" SERVICE(".any", " ANY -") SERVICE(".any", FIRST)
+                            SERVICE(".any", LATER) SERVICE(".any", LATER) DELETED("m1") "m1 A IN 10.0.0.1\n" DELETED(
+                                "m2") "m2 AAAA IN fd00::2\n" DELETED("m3") "m3 CNAME IN c.example.net.\n");
     dns_message_free(&message);
     assert_int_equal(dns_message_write(&place, &view, NULL, &message, &error), OK);
     assert_string_equal(section_text(&message, LDNS_SECTION_ANSWER), "_ttorch TXT NONE -\n");
@@ -555,10 +564,22 @@ static void test_write(void **state) {
     view_of_three(&view, "10.0.0.1 10.0.0.2 fd00::3");
     assert_int_equal(dns_message_check(&place, &view, &message, &error), OK);
     assert_string_equal(section_text(&message, LDNS_SECTION_AUTHORITY), "");
-    assert_string_equal(section_text(&message, LDNS_SECTION_ANSWER),
-                        "_ttorch TXT ANY -\nprimary A IN 10.0.0.1\nprimary AAAA NONE -\nprimary CNAME NONE -\n"
-                        "standbys A IN 10.0.0.2\nstandbys AAAA IN fd00::3\nstandbys CNAME NONE -\n"
-                        "any A IN 10.0.0.1\nany A IN 10.0.0.2\nany AAAA IN fd00::3\nany CNAME NONE -\n");
+    assert_string_equal(
+        section_text(&message, LDNS_SECTION_ANSWER),
+        "_ttorch TXT ANY -\n" SERVICE("", FIRST) SERVICE("", LATER) SERVICE("", LATER) /* any */
+        "primary A IN 10.0.0.1\nprimary AAAA NONE -\nprimary CNAME NONE -\n" SERVICE(
+            ".primary",
+            FIRST) "standbys A IN 10.0.0.2\nstandbys AAAA IN fd00::3\nstandbys CNAME NONE "
+                   "-\n" SERVICE(".standbys", LATER)
+                       SERVICE(
+                           ".standbys",
+                           LATER) "any A IN 10.0.0.1\nany A IN 10.0.0.2\nany AAAA IN fd00::3\nany CNAME NONE "
+                                  "-\n" SERVICE(".any", FIRST) SERVICE(".any", LATER)
+                                      SERVICE(
+                                          ".any",
+                                          LATER) "m1 A IN 10.0.0.1\nm1 AAAA NONE -\nm1 CNAME NONE -\nm2 A IN "
+                                                 "10.0.0.2\nm2 AAAA NONE -\nm2 "
+                                                 "CNAME NONE -\nm3 A NONE -\nm3 AAAA IN fd00::3\nm3 CNAME NONE -\n");
     dns_message_free(&message);
     struct dns_place bad = place;
     strcpy(bad.secret, "no base64!");
