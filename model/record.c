@@ -63,6 +63,28 @@ static void rules_keep_newest(Topology *topology) {
     topology->rules_count = 1;
 }
 
+/* ---- what no sane proposer sends ---- */
+
+static bool members_are_sound(const Found *found) {
+    for (unsigned i = 0; i < found->members_count; i++)
+        if (found->members[i].id != i + 1 || found->members[i].copy != 0 || found->members[i].start_count != 0)
+            return false;
+    return found->cluster_id != 0 && found->members_count > 0;
+}
+
+/* It names members that there are, each once, and never its own primary. */
+static bool rule_is_sound(const Topology *topology, const Rule *rule) {
+    for (unsigned i = 0; i < rule->standbys_count; i++) {
+        uint32_t member = rule->standbys[i].member;
+        if (topology_member(topology, member) == NULL || member == rule->primary.member)
+            return false;
+        for (unsigned j = 0; j < i; j++)
+            if (rule->standbys[j].member == member)
+                return false;
+    }
+    return true;
+}
+
 /* ---- one function a command ---- */
 
 static enum applied apply_found(Topology *topology, History *history, uint64_t index, const Command *command,
@@ -70,6 +92,8 @@ static enum applied apply_found(Topology *topology, History *history, uint64_t i
     const Found *found = &command->body.found;
     if (topology->cluster_id != 0)
         return void_because(why, "the cluster is founded already");
+    if (!members_are_sound(found))
+        return void_because(why, "its members are not numbered from 1");
     topology->cluster_id = found->cluster_id;
     memcpy(topology->cluster_name, found->cluster_name, sizeof topology->cluster_name);
     memcpy(topology->members, found->members, sizeof topology->members);
@@ -114,6 +138,9 @@ static enum applied apply_assign(Topology *topology, History *history, uint64_t 
         return void_because(why, "no such data directory was ever given a number");
     if (topology->epoch != 0 && assign->timeline != topology->timeline_offset + assign->epoch && !planted(UNIQTL))
         return void_because(why, "its timeline is not the epoch's");
+    if (assign->timeline < assign->epoch || assign->rule.epoch != assign->epoch ||
+        !copy_equal(assign->rule.primary, assign->primary) || !rule_is_sound(topology, &assign->rule))
+        return void_because(why, "its rule is not one for this primary");
     if (topology->rules_count == RULES_MAX)
         return void_because(why, "too many epochs failed to open; their rules must be covered first");
 
@@ -162,6 +189,8 @@ static enum applied apply_rule_begin(Topology *topology, const Command *command,
         return void_because(why, "decided on an older rule");
     if (topology->rules_count >= RULE_CHANGES_MAX)
         return void_because(why, "too many rule changes are under way");
+    if (!rule_is_sound(topology, rule))
+        return void_because(why, "its rule is not one for this primary");
     if (planted(JOINT))
         topology->rules_count = 0;
     rules_append(topology, rule);
@@ -199,6 +228,8 @@ static enum applied apply_set_intent(Topology *topology, History *history, uint6
         return void_because(why, "the epoch is sealed or not open");
     if (topology->intent.kind != INTENT_NONE)
         return void_because(why, "another operator's request is under way");
+    if (intent->to != 0 && topology_member(topology, intent->to) == NULL)
+        return void_because(why, "there is no such member");
     topology->intent = *intent;
     topology->intent.number = index;
     remember(history, index, command, HISTORY_SWITCHOVER, topology->epoch, intent->to);
@@ -222,11 +253,25 @@ static enum applied apply_note(const Topology *topology, History *history, uint6
     return APPLIED;
 }
 
+static enum applied apply_readmit(Topology *topology, History *history, uint64_t index, const Command *command,
+                                  struct error *why) {
+    const Readmit *readmit = &command->body.readmit;
+    Member *member = member_mutable(topology, readmit->member);
+    if (member == NULL || member->raft_id != readmit->old_raft_id)
+        return void_because(why, "it was decided on another raft id of that member");
+    if (readmit->raft_id == 0 || readmit->raft_id == readmit->old_raft_id)
+        return void_because(why, "it has no new raft id");
+    member->raft_id = readmit->raft_id;
+    member->start_count = 0;
+    remember(history, index, command, HISTORY_MEMBER, topology->epoch, member->id);
+    return APPLIED;
+}
+
 /* Commands about members are decided on the member's own counters, the rest on the epoch. */
 static bool decided_on_epoch(const Command *command) {
     return command->which_body != Command_found_tag && command->which_body != Command_started_tag &&
            command->which_body != Command_new_copy_tag && command->which_body != Command_end_intent_tag &&
-           command->which_body != Command_note_tag;
+           command->which_body != Command_note_tag && command->which_body != Command_readmit_tag;
 }
 
 enum applied record_apply(Topology *topology, History *history, uint64_t index, const Command *command,
@@ -261,6 +306,8 @@ enum applied record_apply(Topology *topology, History *history, uint64_t index, 
         return apply_end_intent(topology, history, index, command, why);
     case Command_note_tag:
         return apply_note(topology, history, index, command, why);
+    case Command_readmit_tag:
+        return apply_readmit(topology, history, index, command, why);
     default:
         return void_because(why, "a command that this version does not know");
     }
