@@ -13,7 +13,7 @@
 #define VERBS_MAX 16
 
 const struct verb *const verbs[] = {
-    &verb_status,           &verb_switchover, &verb_history, &verb_dsn,     &verb_haproxy_config,
+    &verb_status,           &verb_switchover, &verb_history, &verb_dsn,     &verb_rejoin, &verb_haproxy_config,
     &verb_pgbouncer_config, &verb_demo,       &verb_help,    &verb_version, NULL};
 
 /* ---- for all verbs ---- */

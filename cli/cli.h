@@ -25,7 +25,7 @@ struct verb {
     int (*run)(const struct verb *verb, struct cli *cli, int argc, char **argv);
 };
 
-extern const struct verb verb_status, verb_switchover, verb_history, verb_dsn, verb_haproxy_config,
+extern const struct verb verb_status, verb_switchover, verb_history, verb_dsn, verb_rejoin, verb_haproxy_config,
     verb_pgbouncer_config, verb_demo, verb_help, verb_version;
 
 /* All verbs, ended by NULL. */

@@ -59,8 +59,16 @@ static void drain(struct daemon *daemon) {
         poolers_changed(daemon->poolers);
 }
 
+static void rejoin_if_asked(struct daemon *daemon) {
+    if (daemon->rejoin_asked && !daemon->ending)
+        daemon_again(daemon, AFTERWARDS_REJOIN, "begins anew with an empty record, as an operator asked");
+}
+
 static void on_prepare(uv_prepare_t *handle) { drain(handle->data); }
-static void on_check(uv_check_t *handle) { drain(handle->data); }
+static void on_check(uv_check_t *handle) {
+    drain(handle->data);
+    rejoin_if_asked(handle->data);
+}
 
 /* ---- the end ---- */
 
@@ -76,8 +84,10 @@ void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *w
         return;
     daemon->ending = true;
     daemon->exit_status = exit_status;
-    log_line(exit_status == 0 ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "ends: %s", why);
-    notify_stopping();
+    if (daemon->afterwards == AFTERWARDS_EXIT) {
+        log_line(exit_status == 0 ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "ends: %s", why);
+        notify_stopping();
+    }
     daemon->closing = 1; /* ourselves, so that parts which close at once do not stop the loop too early */
     if (daemon->publish != NULL) {
         daemon->closing++;
@@ -104,6 +114,15 @@ void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *w
         pgctl_close(daemon->pgctl, keep, on_part_closed, daemon);
     }
     on_part_closed(daemon);
+}
+
+void daemon_again(struct daemon *daemon, enum afterwards afterwards, const char *why) {
+    if (daemon->ending)
+        return;
+    log_warning("%s", why);
+    daemon->afterwards = afterwards;
+    (void)error_set(&daemon->refused, "%s", why);
+    daemon_end(daemon, true, 0, why);
 }
 
 /* ---- signals and the watchdog ---- */
@@ -272,10 +291,14 @@ static status reload_postgresql(struct daemon *daemon, const struct config *conf
     return result;
 }
 
+static void record_directory(const struct config *config, char *buffer, size_t size) {
+    snprintf(buffer, size, "%s/raft", config->data_directory);
+}
+
 static status open_record(struct daemon *daemon, struct error *error) {
     const struct config *config = daemon->config;
     char directory[PATH_MAX_LENGTH + 32];
-    snprintf(directory, sizeof directory, "%s/raft", config->data_directory);
+    record_directory(config, directory, sizeof directory);
     for (unsigned i = 0; i < config->members_count; i++) {
         snprintf(daemon->peers[i].name, sizeof daemon->peers[i].name, "%s", config->members[i].name);
         snprintf(daemon->peers[i].host, sizeof daemon->peers[i].host, "%s", config->members[i].peer_host);
@@ -292,6 +315,7 @@ static status open_record(struct daemon *daemon, struct error *error) {
         .shared_count = config->shared_count,
         .heartbeat_ms = HEARTBEAT_MS,
         .election_ms = ELECTION_MS,
+        .refused = daemon->refused.text[0] != '\0' ? daemon->refused.text : NULL,
     };
     if (record_open(&daemon->record, daemon->loop, &record, &daemon_record_callbacks, daemon, error) != OK)
         return error_prefix(error, "record");
@@ -399,6 +423,13 @@ static void start_core(struct daemon *daemon) {
     core_init(&daemon->core, &core, time_now());
 }
 
+static void tell_damage(const struct daemon *daemon) {
+    struct record_status record;
+    record_status(daemon->record, &record);
+    if (record.lost)
+        log_error("acts on nothing: %s", record.waiting);
+}
+
 static void start_handles(struct daemon *daemon) {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     uv_prepare_init(daemon->loop, &daemon->before_poll);
@@ -441,6 +472,7 @@ static status open_parts(struct daemon *daemon, struct error *error) {
     if (open_record(daemon, error) != OK)
         return FAILED;
     start_core(daemon);
+    tell_damage(daemon);
     if (open_pgctl(daemon, error) != OK)
         return FAILED;
     if (open_publish(daemon, error) != OK)
@@ -450,13 +482,15 @@ static status open_parts(struct daemon *daemon, struct error *error) {
     return open_poolers(daemon, error);
 }
 
-int daemon_run(struct config *config) {
+/* One life, up to its end. */
+static enum afterwards live(struct config *config, struct error *refused, int *ret_exit_status) {
     struct daemon *daemon = calloc(1, sizeof *daemon);
     require(daemon != NULL);
     uv_loop_t loop;
     require(uv_loop_init(&loop) == 0);
     daemon->loop = &loop;
     daemon->config = config;
+    daemon->refused = *refused;
     inbox_init(&daemon->inbox);
     start_handles(daemon);
     struct error error;
@@ -472,8 +506,23 @@ int daemon_run(struct config *config) {
         uv_run(&loop, UV_RUN_DEFAULT);
     close_handles(daemon);
     uv_loop_close(&loop);
-    int exit_status = daemon->exit_status;
-    free(daemon->config);
+    enum afterwards afterwards = daemon->afterwards;
+    *ret_exit_status = daemon->exit_status;
+    *refused = daemon->refused;
     free(daemon);
+    return afterwards;
+}
+
+int daemon_run(struct config *config) {
+    struct error refused = {""};
+    char directory[PATH_MAX_LENGTH + 32];
+    int exit_status;
+    enum afterwards afterwards;
+    record_directory(config, directory, sizeof directory);
+    while ((afterwards = live(config, &refused, &exit_status)) != AFTERWARDS_EXIT) {
+        if (afterwards == AFTERWARDS_REJOIN && record_reset(directory, &refused) == OK)
+            refused.text[0] = '\0';
+    }
+    free(config);
     return exit_status;
 }

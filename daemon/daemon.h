@@ -13,6 +13,13 @@
 
 #define ANSWERS_MAX 16 /* operators' requests that wait for their answer */
 
+/* What follows once a daemon has ended all its parts. */
+enum afterwards {
+    AFTERWARDS_EXIT,
+    AFTERWARDS_STAND_BY, /* the record can't be used: begin again without it, so that somebody can say so */
+    AFTERWARDS_REJOIN    /* begin again with an empty record */
+};
+
 struct daemon {
     uv_loop_t *loop;
     struct config *config;
@@ -38,6 +45,7 @@ struct daemon {
 
     uint64_t cluster_id; /* while the first command is being proposed */
     uint64_t raft_ids[MEMBERS_MAX];
+    bool readmitting; /* such a command is being proposed */
     struct {
         uint64_t serial; /* 0 = free */
         face_answer_callback *answer;
@@ -51,7 +59,10 @@ struct daemon {
     nsec started_at;
     nsec stopping_since;
     bool ending;
-    bool keep; /* leave PostgreSQL to its guard */
+    bool rejoin_asked; /* by an operator, who has his answer */
+    enum afterwards afterwards;
+    struct error refused; /* AFTERWARDS_STAND_BY: why */
+    bool keep;            /* leave PostgreSQL to its guard */
     int exit_status;
     unsigned closing; /* parts that have not yet closed */
 };
@@ -60,6 +71,8 @@ struct daemon {
 /* Runs until told to end; takes over `config` (malloc'ed). Returns the exit status. */
 int daemon_run(struct config *config);
 void daemon_end(struct daemon *daemon, bool keep, int exit_status, const char *why);
+/* Ends it to begin again in the same process; PostgreSQL goes on. */
+void daemon_again(struct daemon *daemon, enum afterwards afterwards, const char *why);
 /* ---- driver.c: action -> hand ---- */
 void driver_run(struct daemon *daemon, const struct actions *actions);
 /* ---- hands.c: what comes back, as events ---- */

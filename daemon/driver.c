@@ -96,7 +96,10 @@ static void run(struct daemon *daemon, const struct action *action) {
         log_line(action->log.warning ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "%s", action->log.text);
         break;
     case ACTION_EXIT:
-        daemon_end(daemon, action->exit.failed, action->exit.failed, action->exit.why);
+        if (action->exit.failed)
+            daemon_again(daemon, AFTERWARDS_STAND_BY, action->exit.why);
+        else
+            daemon_end(daemon, false, 0, action->exit.why);
         break;
     }
 }

@@ -44,6 +44,7 @@ void face_fill(void *user, struct face *ret_face) {
                         : core->self == 0         ? "waiting for the cluster to be founded"
                         : !core->synced           ? "waiting for a leader, to learn what has happened meanwhile"
                                                   : "";
+    ret_face->record_lost = record.lost;
     ret_face->superuser = daemon->config->postgresql.superuser;
     ret_face->now = now;
     static struct face_output outputs[DNS_OUTPUTS + POOLERS_MAX];

@@ -105,6 +105,31 @@ static void on_found(void *user, uint64_t cluster_id, const uint64_t *raft_ids) 
     propose_founding(daemon);
 }
 
+static void on_readmitted(void *user, enum record_outcome outcome, uint64_t index, const char *why) {
+    struct daemon *daemon = user;
+    (void)outcome, (void)index, (void)why; /* the record tells; if it was not committed we are asked again */
+    daemon->readmitting = false;
+}
+
+static bool on_readmit(void *user, const char *name, uint64_t raft_id) {
+    struct daemon *daemon = user;
+    const Member *member = topology_member_named(&daemon->replica.topology, name);
+    if (member == NULL || member->raft_id == raft_id || daemon->readmitting)
+        return member != NULL && member->raft_id == raft_id;
+    Command *command = &(Command){.version = COMMAND_VERSION,
+                                  .wall_ms = time_wall_ms(),
+                                  .epoch = daemon->replica.topology.epoch,
+                                  .which_body = Command_readmit_tag};
+    command->body.readmit = (Readmit){.member = member->id, .old_raft_id = member->raft_id, .raft_id = raft_id};
+    snprintf(command->reason, sizeof command->reason, "%s comes back with an empty record, its former one being lost",
+             name);
+    uint8_t bytes[COMMAND_BYTES_MAX];
+    size_t length = command_encode(command, bytes, sizeof bytes);
+    daemon->readmitting = true;
+    record_propose(daemon->record, bytes, length, 2000, on_readmitted, daemon);
+    return false;
+}
+
 static void on_message(void *user, const char *from, const uint8_t *bytes, size_t length) {
     struct daemon *daemon = user;
     struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_MESSAGE);
@@ -144,6 +169,7 @@ const struct record_callbacks daemon_record_callbacks = {
     .restore = on_restore,
     .role = on_role,
     .found = on_found,
+    .readmit = on_readmit,
     .message = on_message,
     .peer = on_peer,
     .notice = on_notice,
@@ -193,8 +219,23 @@ static void on_written(void *user, const char *name) {
 
 /* ---- operators ---- */
 
+/* A good record may be the one that the others need: it is never thrown away. */
+static void on_rejoin(struct daemon *daemon, face_answer_callback *answer, void *context) {
+    struct record_status record;
+    record_status(daemon->record, &record);
+    struct face_answer accepted = {.http_status = 202};
+    struct face_answer refused = {.http_status = 409,
+                                  .text = "the record of this member is not lost: nothing was done"};
+    answer(context, record.lost ? &accepted : &refused);
+    daemon->rejoin_asked |= record.lost;
+}
+
 static void on_request(void *user, const struct face_request *request, face_answer_callback *answer, void *context) {
     struct daemon *daemon = user;
+    if (request->kind == REQUEST_REJOIN) {
+        on_rejoin(daemon, answer, context);
+        return;
+    }
     for (unsigned i = 0; i < ANSWERS_MAX; i++) {
         if (daemon->answers[i].serial != 0)
             continue;

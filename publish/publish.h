@@ -36,6 +36,7 @@ struct face {
     uint64_t term;
     const char *why;     /* what the coordinator waits for; "" unless that is us */
     const char *waiting; /* while founding or starting: for what; else "" */
+    bool record_lost;    /* `waiting` says why; only rejoining helps */
     const char *superuser;
     nsec now;
     const struct face_output *outputs; /* others than those of publish itself, which adds its own */
@@ -49,7 +50,7 @@ struct face {
 
 /* An operator's request, passed to the daemon; the answer comes at once, the outcome is read from status/history. */
 struct face_request {
-    enum { REQUEST_SWITCHOVER } kind;
+    enum { REQUEST_SWITCHOVER, REQUEST_REJOIN } kind;
     char to[NAME_MAX_LENGTH + 1]; /* "" = the best */
 };
 

@@ -218,6 +218,11 @@ static void serve_switchover(struct routes *routes, struct http_exchange *exchan
         answer_error(exchange, 400, NULL, "%s", error.text);
 }
 
+static void serve_rejoin(struct routes *routes, struct http_exchange *exchange) {
+    static const struct face_request request = {.kind = REQUEST_REJOIN};
+    routes->callbacks->request(routes->user, &request, on_answer, exchange);
+}
+
 /* ---- the table ---- */
 
 static const struct route table[] = {
@@ -229,6 +234,7 @@ static const struct route table[] = {
     {"GET", "/v1/why", serve_why},                /* what is waited for now */
     {"GET", "/v1/health", serve_health},          /* what needs attention; 503 unless in touch with a quorum */
     {"POST", "/v1/switchover", serve_switchover}, /* {"to": "m2"} or {}: 202 with the number of the intent */
+    {"POST", "/v1/rejoin", serve_rejoin},         /* 202: this member begins anew, its record being lost */
     {"GET", "/metrics", serve_metrics},           /* for Prometheus */
     {"GET", "/patroni", serve_patroni},           /* as Patroni says it: this member, */
     {"GET", "/cluster", serve_patroni_cluster},   /* all members, */

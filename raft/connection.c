@@ -135,8 +135,9 @@ size_t connection_backlog(const struct connection *connection) {
     return uv_stream_get_write_queue_size((const uv_stream_t *)&connection->tcp);
 }
 
-void connection_refuse(struct connection *connection, const char *why) {
+void connection_refuse(struct connection *connection, const char *why, bool stale) {
     PeerRefused refused = PeerRefused_init_zero;
+    refused.stale = stale;
     snprintf(refused.reason, sizeof refused.reason, "%s", why);
     connection_send_message(connection, FRAME_REFUSED, PeerRefused_fields, &refused);
     connection->refusing = true;
@@ -155,6 +156,8 @@ static void hello_send(struct connection *connection) {
     hello.cluster_id = record->identity.cluster_id;
     hello.raft_id = record->identity.raft_id;
     hello.start_count = record->identity.start_count;
+    hello.rejoining = record->identity.rejoining;
+    snprintf(hello.damage, sizeof hello.damage, "%.*s", (int)sizeof hello.damage - 1, record->damage);
     connection_send_message(connection, FRAME_HELLO, PeerHello_fields, &hello);
 }
 
@@ -167,6 +170,7 @@ static void connection_opened(struct connection *connection, const PeerHello *he
     peer->raft_id = hello->raft_id;
     peer->cluster_id = hello->cluster_id;
     peer->start_count = hello->start_count;
+    peer->rejoining = hello->rejoining;
     if (connection->kind == PeerHello_Kind_RAFT)
         transport_opened(connection);
     else
@@ -174,28 +178,29 @@ static void connection_opened(struct connection *connection, const PeerHello *he
 }
 
 /* The one refused learns why from the frame; here it is told to our own caller. */
-static void hello_refuse(struct connection *connection, const PeerHello *hello, const char *why) {
+static void hello_refuse(struct connection *connection, const PeerHello *hello, const struct refusal *refusal) {
+    const char *why = refusal->reason.text;
     struct record *record = connection->record;
     struct peer *peer = connection->peer != NULL ? connection->peer : peer_named(record, hello->member);
     if (peer == NULL || peer->index == record->self)
         record_notice(record, "connection from %s refused: %s", connection->name, why);
     else if (!peer->up && hello->kind == PeerHello_Kind_MESSAGES)
         peer_report(record, peer, false, why);
-    connection_refuse(connection, why);
+    connection_refuse(connection, why, refusal->stale);
 }
 
 static status hello_received(struct connection *connection, const struct frame *frame, struct error *error) {
     PeerHello hello = PeerHello_init_zero;
-    struct error reason;
+    struct refusal refusal;
     struct peer *peer;
     pb_istream_t stream = pb_istream_from_buffer(frame->payload, frame->length);
     if (!pb_decode(&stream, PeerHello_fields, &hello))
         return error_set(error, "malformed hello");
     if (!connection->outbound)
         connection->kind = hello.kind == PeerHello_Kind_RAFT ? PeerHello_Kind_RAFT : PeerHello_Kind_MESSAGES;
-    if (peer_hello_check(connection->record, connection->outbound ? connection->peer : NULL, &hello, &peer, &reason) !=
+    if (peer_hello_check(connection->record, connection->outbound ? connection->peer : NULL, &hello, &peer, &refusal) !=
         OK) {
-        hello_refuse(connection, &hello, reason.text);
+        hello_refuse(connection, &hello, &refusal);
         return OK;
     }
     if (!connection->outbound)
@@ -216,6 +221,8 @@ static status refusal_received(struct connection *connection, const struct frame
     for (char *c = refused.reason; *c != '\0'; c++)
         if ((unsigned char)*c < ' ')
             *c = ' ';
+    if (connection->peer != NULL)
+        connection->peer->disowns = refused.stale;
     return error_set(error, "%.*s", (int)sizeof error->text - 1, refused.reason);
 }
 

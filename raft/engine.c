@@ -8,6 +8,7 @@
 
 #include "base/panic.h"
 #include "raft/parts.h"
+#include "raft/segments.h"
 
 /* libraft 0.22 answers a failed write by retrying on the wrong timer (and crashes), and ignores a failed write of term
  * or vote. So its storage functions are wrapped: the first failure is fatal, and its own retries never come. */
@@ -111,6 +112,14 @@ static void on_snapshot_put(struct raft_io_snapshot_put *request, int result) {
 static int watched_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
                                 const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb done) {
     struct record *record = record_of_io(io);
+    const struct ballot *ballot = &record->engine.ballot;
+    struct error error;
+    /* One that the leader sent takes the place of the whole log, however long that was. */
+    if (trailing == 0 &&
+        ballot_write(&record->engine.ballot, record->directory, ballot->term, ballot->vote, 0, &error) != OK) {
+        record_fatal(record, "%s", error.text);
+        return RAFT_IOERR;
+    }
     struct write *write = write_new(record);
     write->original.put = request;
     write->done.put = done;
@@ -124,18 +133,29 @@ static int watched_snapshot_put(struct raft_io *io, unsigned trailing, struct ra
     return result;
 }
 
+/* Up to where the log is on disk for certain. */
+static raft_index log_stored(const struct engine *engine) { return engine->raft.last_stored; }
+
+static status ballot_cast(struct record *record, raft_term term, raft_id vote, raft_index last, struct error *error) {
+    return ballot_write(&record->engine.ballot, record->directory, term, vote, last, error);
+}
+
 /* The first term written makes the log precious: from then on it must not be missing. */
+static status log_begin(struct record *record, struct error *error) {
+    if (record->identity.log_begun)
+        return OK;
+    record->identity.log_begun = true;
+    return identity_write(&record->identity, record->directory, error);
+}
+
 static int watched_set_term(struct raft_io *io, raft_term term) {
     struct record *record = record_of_io(io);
     struct error error;
     if (record->failed)
         return RAFT_IOERR;
-    if (!record->identity.log_begun) {
-        record->identity.log_begun = true;
-        if (identity_write(&record->identity, record->directory, &error) != OK) {
-            record_fatal(record, "%s", error.text);
-            return RAFT_IOERR;
-        }
+    if (ballot_cast(record, term, 0, log_stored(&record->engine), &error) != OK || log_begin(record, &error) != OK) {
+        record_fatal(record, "%s", error.text);
+        return RAFT_IOERR;
     }
     int result = record->engine.uv.set_term(io, term);
     write_judge(record, "term", result);
@@ -144,16 +164,72 @@ static int watched_set_term(struct raft_io *io, raft_term term) {
 
 static int watched_set_vote(struct raft_io *io, raft_id id) {
     struct record *record = record_of_io(io);
-    int result = record->failed ? RAFT_IOERR : record->engine.uv.set_vote(io, id);
+    struct error error;
+    if (record->failed)
+        return RAFT_IOERR;
+    if (ballot_cast(record, record->engine.ballot.term, id, log_stored(&record->engine), &error) != OK) {
+        record_fatal(record, "%s", error.text);
+        return RAFT_IOERR;
+    }
+    int result = record->engine.uv.set_vote(io, id);
     write_judge(record, "vote", result);
     return result;
 }
 
 static int watched_truncate(struct raft_io *io, raft_index index) {
     struct record *record = record_of_io(io);
+    const struct ballot *ballot = &record->engine.ballot;
+    struct error error;
+    if (index <= ballot->last_index && ballot_cast(record, ballot->term, ballot->vote, index - 1, &error) != OK) {
+        record_fatal(record, "%s", error.text);
+        return RAFT_IOERR;
+    }
     int result = record->engine.uv.truncate(io, index);
     write_judge(record, "log", result);
     return result;
+}
+
+/* libraft's own files may be one step behind: then they are brought up to what we had decided. */
+static int ballot_restore(struct record *record, raft_term *term, raft_id *vote) {
+    const struct ballot *ballot = &record->engine.ballot;
+    struct raft_io *io = &record->engine.io;
+    int result = 0;
+    if (*term != ballot->term)
+        result = record->engine.uv.set_term(io, ballot->term);
+    if (result == 0 && (*term != ballot->term || *vote != ballot->vote) && ballot->vote != 0)
+        result = record->engine.uv.set_vote(io, ballot->vote);
+    *term = ballot->term;
+    *vote = ballot->vote;
+    return result;
+}
+
+static int load_judge(struct record *record, raft_term *term, raft_id *vote, raft_index last) {
+    struct engine *engine = &record->engine;
+    if (!record->identity.log_begun)
+        return 0;
+    if (engine->ballot.serial == 0)
+        error_set(&engine->damage, "%s/ballot is missing", record->directory);
+    else if (!ballot_agrees(&engine->ballot, *term, *vote))
+        error_set(&engine->damage, "%s: log/metadata1, log/metadata2 and ballot contradict each other",
+                  record->directory);
+    else if (last < engine->ballot.last_index)
+        error_set(&engine->damage, "%s/log ends at entry %llu, but had reached %llu", record->directory, last,
+                  (unsigned long long)engine->ballot.last_index);
+    else
+        return ballot_restore(record, term, vote);
+    return RAFT_CORRUPT;
+}
+
+static int watched_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
+                        raft_index *start_index, struct raft_entry *entries[], size_t *entries_count) {
+    struct record *record = record_of_io(io);
+    int result = record->engine.uv.load(io, term, vote, snapshot, start_index, entries, entries_count);
+    if (result != 0)
+        return result;
+    raft_index last = *start_index + *entries_count - 1;
+    if (*snapshot != NULL && (*snapshot)->index > last)
+        last = (*snapshot)->index;
+    return load_judge(record, term, vote, last);
 }
 
 /* A message that can't be sent is a lost one. As an error it would end the step half done, and an entry already
@@ -275,6 +351,7 @@ static void storage_watch(struct engine *engine) {
     engine->io.snapshot_put = watched_snapshot_put;
     engine->io.set_term = watched_set_term;
     engine->io.set_vote = watched_set_vote;
+    engine->io.load = watched_load;
     engine->io.send = watched_send;
     engine->io.start = watched_start;
 }
@@ -316,6 +393,12 @@ static void restored_deliver(struct record *record) {
 static int on_restore(struct raft_fsm *fsm, struct raft_buffer *buffer) {
     struct record *record = fsm->data;
     struct engine *engine = &record->engine;
+    const uint8_t *bytes;
+    size_t length;
+    if (engine->starting && !packed_get(buffer, &bytes, &length)) {
+        error_set(&engine->damage, "%s: the snapshot in log has a wrong checksum", record->directory);
+        return RAFT_CORRUPT;
+    }
     raft_free(engine->restored);
     engine->restored = buffer->base;
     engine->restored_length = buffer->len;
@@ -386,10 +469,14 @@ static status log_prepare(struct record *record, const char *path, struct error 
     snprintf(first, sizeof first, "%s/metadata1", path);
     snprintf(second, sizeof second, "%s/metadata2", path);
     if (record->identity.log_begun && access(first, F_OK) != 0 && access(second, F_OK) != 0)
-        return error_set(error, "the log in %s is missing, and with it our votes; nothing was changed", path);
+        return error_set(&record->engine.damage, "the log in %s is missing, and with it our votes", path);
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return error_set(error, "could not create %s: %s", path, strerror(errno));
-    return record->identity.log_begun ? OK : log_clear(path, error);
+    if (!record->identity.log_begun)
+        return log_clear(path, error);
+    if (ballot_read(&record->engine.ballot, record->directory, &record->engine.damage) != OK)
+        return FAILED;
+    return segments_check(path, SEGMENT_BYTES, &record->engine.damage);
 }
 
 static status engine_bootstrap(struct record *record, struct error *error) {
@@ -402,8 +489,9 @@ static status engine_bootstrap(struct record *record, struct error *error) {
     raft_configuration_close(&configuration);
     if (result != 0)
         return error_set(error, "could not begin a log in %s/log: %s", record->directory, raft_strerror(result));
-    record->identity.log_begun = true;
-    return identity_write(&record->identity, record->directory, error);
+    if (ballot_cast(record, 1, 0, 1, error) != OK) /* as raft_bootstrap left it */
+        return FAILED;
+    return log_begin(record, error);
 }
 
 static status engine_init(struct record *record, const char *path, struct error *error) {
@@ -443,6 +531,11 @@ static void engine_settings(struct record *record) {
     raft_set_snapshot_trailing(raft, SNAPSHOT_TRAILING);
 }
 
+/* Memory and disk space come back; what is on the disk does not. */
+static bool read_says_damaged(int result) {
+    return result != RAFT_NOMEM && result != RAFT_NOSPACE && result != RAFT_TOOMANY;
+}
+
 /* libraft is to tick every heartbeat_ms. Told after its start that a heartbeat is due after 0 ms, it sends one with
  * every tick and never holds back new entries because a follower was slow to answer the last one. */
 static status engine_start(struct record *record, const char *path, struct error *error) {
@@ -450,9 +543,10 @@ static status engine_start(struct record *record, const char *path, struct error
     engine->starting = true;
     int result = raft_start(&engine->raft);
     engine->starting = false;
+    if (result != 0 && engine->damage.text[0] == '\0' && read_says_damaged(result))
+        error_set(&engine->damage, "could not read the log in %s: %s", path, raft_errmsg(&engine->raft));
     if (result != 0)
-        return error_set(error, "could not read the log in %s: %s; nothing was changed", path,
-                         raft_errmsg(&engine->raft));
+        return error_set(error, "could not start with the log in %s: %s", path, raft_errmsg(&engine->raft));
     raft_set_heartbeat_timeout(&engine->raft, 0);
     engine->started = true;
     engine->role = RECORD_FOUNDING;
@@ -646,6 +740,19 @@ static void on_changed(struct raft_change *request, int result) {
     engine->changing = false;
     if (result != 0)
         record_notice(record, "change of the voters failed: %s", raft_strerror(result));
+}
+
+status engine_remove(struct record *record, uint64_t raft_id, struct error *error) {
+    struct engine *engine = &record->engine;
+    int result = raft_remove(&engine->raft, &engine->change, raft_id, on_changed);
+    if (result != 0)
+        return error_set(error, "%s", raft_strerror(result));
+    engine->changing = true;
+    return OK;
+}
+
+bool engine_settled(const struct record *record) {
+    return record->engine.started && record->engine.raft.configuration_uncommitted_index == 0;
 }
 
 status engine_add_voter(struct record *record, struct peer *peer, struct error *error) {

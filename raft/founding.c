@@ -91,9 +91,14 @@ static void lines_compare_end(struct record *record, struct peer *peer) {
 
 /* ---- founded ---- */
 
-static void founded_send(struct record *record, struct peer *peer) {
+void founded_send(struct record *record, struct peer *peer) {
     PeerFounded founded = {record->identity.cluster_id};
     connection_send_message(peer->messages, FRAME_FOUNDED, PeerFounded_fields, &founded);
+}
+
+/* A fresh member believes the founder, one that rejoins whoever leads; and nobody one that rejoins itself. */
+static bool takes_from(const struct record *record, const struct peer *peer) {
+    return record->identity.rejoining || (!founder(record) && peer->index == 0 && !peer->rejoining);
 }
 
 /* A fresh member takes the cluster's id, for good. */
@@ -111,7 +116,7 @@ static status founded_received(struct record *record, struct peer *peer, const s
     if (!pb_decode(&stream, PeerFounded_fields, &founded) || founded.cluster_id == 0)
         return error_set(error, "malformed founding");
     peer->cluster_id = founded.cluster_id;
-    if (founder(record) || peer->index != 0)
+    if (!takes_from(record, peer))
         return OK;
     if (record->identity.cluster_id == 0 && peer->lines == LINES_AGREE)
         member_join(record, founded.cluster_id);
@@ -188,7 +193,7 @@ static void members_add(struct record *record) {
 }
 
 void founding_tick(struct record *record) {
-    if (!founder(record) || record_silent(record))
+    if (!founder(record) || record->identity.rejoining || record_silent(record))
         return;
     if (record->identity.cluster_id == 0)
         cluster_found(record);
@@ -210,14 +215,23 @@ static const char *peer_waiting(const struct record *record, const struct peer *
     if (peer->lines == LINES_UNKNOWN)
         return "comparing settings";
     if (founder(record) && peer->cluster_id != 0)
-        return "it already belongs to a cluster, so ours lost its directory: will not found again";
+        return "it already belongs to a cluster, so ours lost its directory: ttorch rejoin brings it back";
     return NULL;
 }
 
 void founding_waiting(const struct record *record, char *ret_text, size_t size) {
     ret_text[0] = '\0';
+    const char *lost = rejoin_needed(record);
+    if (lost != NULL) {
+        snprintf(ret_text, size, "%.300s: ttorch rejoin brings it back with an empty record", lost);
+        return;
+    }
     if (record->identity.cluster_id != 0)
         return;
+    if (record->identity.rejoining) {
+        snprintf(ret_text, size, "waiting for a majority of the others to take it back");
+        return;
+    }
     for (unsigned i = 0; i < record->peers_count; i++) {
         const struct peer *peer = &record->peers[i];
         const char *why = i == record->self ? NULL : peer_waiting(record, peer);

@@ -7,6 +7,8 @@
  *   connection.c  TCP: listening, dialling, hello, frames
  *   peers.c       the message connections
  *   founding.c    from fresh directories to one cluster
+ *   rejoin.c      a member whose record was lost comes back
+ *   ballot.c, segments.c, identity.c: what is on disk, and whether it can be trusted
  *   propose.c     proposals, ours and forwarded ones
  *
  * Calls of the contract that change something are deferred to the next turn of the loop, because the caller may be
@@ -17,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "peer.pb.h"
+#include "raft/ballot.h"
 #include "raft/frame.h"
 #include "raft/identity.h"
 #include "raft/record.h"
@@ -81,7 +84,7 @@ void connection_send(struct connection *connection, enum frame_type type, const 
 void connection_send_message(struct connection *connection, enum frame_type type, const pb_msgdesc_t *fields,
                              const void *message);
 /* Tells the other side why before it closes. */
-void connection_refuse(struct connection *connection, const char *why);
+void connection_refuse(struct connection *connection, const char *why, bool stale);
 size_t connection_backlog(const struct connection *connection);
 void connections_tick(struct record *record, nsec now);
 void connections_close(struct record *record);
@@ -103,11 +106,13 @@ struct peer {
     struct resolver resolver;
     struct connection *messages; /* OPEN or on its way there */
     bool up;                     /* as last told to the caller */
+    bool disowns;                /* it says that our record is not the one that we had; for the reason in `why` */
     char why[WHY_MAX];           /* it is not up */
     nsec retry_at;
     /* From its hello; 0 if never seen. */
     uint64_t raft_id, cluster_id;
     uint32_t start_count;
+    bool rejoining;
     nsec answered_at; /* an AppendEntries result of our term */
     /* While founding. */
     enum lines lines;
@@ -123,8 +128,12 @@ status peers_frame(struct connection *connection, const struct frame *frame, str
 void peer_report(struct record *record, struct peer *peer, bool up, const char *why);
 struct peer *peer_named(struct record *record, const char *name);
 /* Whether what another member says of itself fits; the reason is for both sides. */
+struct refusal {
+    struct error reason;
+    bool stale; /* its record is not the one that it had as a member: it has to rejoin */
+};
 status peer_hello_check(struct record *record, struct peer *expected, const PeerHello *hello, struct peer **ret_peer,
-                        struct error *error) must_check;
+                        struct refusal *ret_refusal) must_check;
 bool peer_reachable(const struct peer *peer);
 
 /* ---- founding.c ------------------------------------------------------------------------------------------------ */
@@ -133,7 +142,14 @@ void founding_opened(struct record *record, struct peer *peer);
 status founding_frame(struct record *record, struct peer *peer, const struct frame *frame,
                       struct error *error) must_check;
 void founding_tick(struct record *record);
+void founded_send(struct record *record, struct peer *peer);
 void founding_waiting(const struct record *record, char *ret_text, size_t size);
+
+/* ---- rejoin.c -------------------------------------------------------------------------------------------------- */
+
+void rejoin_tick(struct record *record, nsec now);
+/* Why our record can't be used any more: found here, or said by another member. NULL = it can. */
+const char *rejoin_needed(const struct record *record);
 
 /* ---- propose.c ------------------------------------------------------------------------------------------------- */
 
@@ -158,8 +174,10 @@ struct engine {
     raft_io_tick_cb tick; /* wanted every heartbeat_ms */
     raft_io_recv_cb receive;
     bool inited, started;
-    bool starting;  /* within raft_start */
-    void *restored; /* a snapshot met there, for the next turn */
+    bool starting; /* within raft_start */
+    struct ballot ballot;
+    struct error damage; /* why what is on disk can't be trusted; "" = no reason is known */
+    void *restored;      /* a snapshot met there, for the next turn */
     size_t restored_length;
     /* roles */
     enum record_role role;
@@ -182,7 +200,8 @@ struct engine {
     bool stepped_aside;
 };
 
-/* Starts libraft on `<directory>/log`, bootstrapping it if we found. */
+/* Starts libraft on `<directory>/log`, bootstrapping it if we found. FAILED with a text in engine.damage: what is there
+ * can't be trusted, nothing was changed, and libraft does not run. */
 status engine_open(struct record *record, struct error *error) must_check;
 void engine_poll(struct record *record); /* roles, and commits to tell */
 void engine_tick(struct record *record, nsec now);
@@ -191,6 +210,8 @@ void engine_close(struct record *record);
 bool engine_leads(const struct record *record); /* with an entry of its own term applied */
 const struct raft_server *engine_server(const struct record *record, const char *name);
 status engine_add_voter(struct record *record, struct peer *peer, struct error *error); /* one step of it */
+status engine_remove(struct record *record, uint64_t raft_id, struct error *error) must_check;
+bool engine_settled(const struct record *record); /* the newest configuration is committed, as far as we know */
 void engine_step_aside(struct record *record, const char *name);
 unsigned engine_voters(const struct record *record);
 
@@ -216,6 +237,8 @@ struct record {
     struct identity identity;
     struct engine engine;
     bool failed, closing, closed_engine;
+    char damage[WHY_MAX]; /* why our record can't be used; then nothing but this is told to anybody; "" = it can */
+    nsec rejoin_stuck_at; /* since when a change of the voters has been refused; 0 = it has not */
     void (*closed)(void *user);
     void *closed_user;
 

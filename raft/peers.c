@@ -31,46 +31,64 @@ void peer_report(struct record *record, struct peer *peer, bool up, const char *
 
 /* ---- is it who it must be ---- */
 
+/* The one who rejoins is known to libraft under its old id until the leader has changed that. */
+static bool comes_back(const PeerHello *hello) { return hello->rejoining && hello->kind == PeerHello_Kind_MESSAGES; }
+
 static status identity_check(struct record *record, const struct peer *peer, const PeerHello *hello,
-                             struct error *error) {
+                             struct refusal *refusal) {
     const char *name = peer->config.name, *self = record->peers[record->self].config.name;
     const struct raft_server *known = engine_server(record, name);
     uint64_t ours = record->identity.cluster_id;
     if (hello->raft_id == record->identity.raft_id)
-        return error_set(error, "%s and %s have the same raft id: one directory is a copy of the other", name, self);
+        return error_set(&refusal->reason, "%s and %s have the same raft id: one directory is a copy of the other",
+                         name, self);
     if (hello->cluster_id != 0 && ours != 0 && hello->cluster_id != ours)
-        return error_set(error, "%s belongs to another cluster than %s (%016llx, not %016llx)", name, self,
+        return error_set(&refusal->reason, "%s belongs to another cluster than %s (%016llx, not %016llx)", name, self,
                          (unsigned long long)hello->cluster_id, (unsigned long long)ours);
-    if (known != NULL && known->id != hello->raft_id)
-        return error_set(error,
-                         "%s is in the cluster under another raft id: its directory was lost or replaced, and it "
-                         "can't come back as the same member",
-                         name);
+    refusal->stale = true;
+    if (known != NULL && known->id != hello->raft_id && !comes_back(hello))
+        return error_set(&refusal->reason,
+                         "%s is in the cluster under another raft id: its directory was lost or replaced", name);
     if (hello->raft_id == peer->raft_id && hello->start_count < peer->start_count)
-        return error_set(error, "the directory of %s is older than what %s has seen of it (start %u, not %u)", name,
-                         self, hello->start_count, peer->start_count);
+        return error_set(&refusal->reason,
+                         "the directory of %s is older than what %s has seen of it (start %u, not %u)", name, self,
+                         hello->start_count, peer->start_count);
+    return OK;
+}
+
+static status names_check(const struct record *record, const struct peer *expected, const PeerHello *hello,
+                          const struct peer *peer, struct error *reason) {
+    const char *self = record->peers[record->self].config.name;
+    if (hello->protocol != PEER_PROTOCOL)
+        return error_set(reason, "%s speaks protocol %u, %s speaks %u", hello->member, hello->protocol, self,
+                         PEER_PROTOCOL);
+    if (strcmp(hello->cluster_name, record->cluster_name) != 0)
+        return error_set(reason, "%s is of cluster \"%s\", %s of \"%s\"", hello->member, hello->cluster_name, self,
+                         record->cluster_name);
+    if (expected != NULL && peer != expected)
+        return error_set(reason, "%s:%u is %s, not %s", expected->config.host, expected->config.port, hello->member,
+                         expected->config.name);
+    if (peer == NULL || peer->index == record->self)
+        return error_set(reason, "\"%s\" is no other member in the list of %s", hello->member, self);
     return OK;
 }
 
 status peer_hello_check(struct record *record, struct peer *expected, const PeerHello *hello, struct peer **ret_peer,
-                        struct error *error) {
+                        struct refusal *ret_refusal) {
     struct peer *peer = peer_named(record, hello->member);
-    if (hello->protocol != PEER_PROTOCOL)
-        return error_set(error, "%s speaks protocol %u, %s speaks %u", hello->member, hello->protocol,
-                         record->peers[record->self].config.name, PEER_PROTOCOL);
-    if (strcmp(hello->cluster_name, record->cluster_name) != 0)
-        return error_set(error, "%s is of cluster \"%s\", %s of \"%s\"", hello->member, hello->cluster_name,
-                         record->peers[record->self].config.name, record->cluster_name);
-    if (expected != NULL && peer != expected)
-        return error_set(error, "%s:%u is %s, not %s", expected->config.host, expected->config.port, hello->member,
-                         expected->config.name);
-    if (peer == NULL || peer->index == record->self)
-        return error_set(error, "\"%s\" is no other member in the list of %s", hello->member,
-                         record->peers[record->self].config.name);
+    struct error *reason = &ret_refusal->reason;
+    ret_refusal->stale = false;
+    if (names_check(record, expected, hello, peer, reason) != OK)
+        return FAILED;
+    if (hello->damage[0] != '\0')
+        return error_set(reason, "%s can't use its record: %.300s", hello->member, hello->damage);
+    if (record->damage[0] != '\0')
+        return error_set(reason, "%s can't use its record: %.300s", record->peers[record->self].config.name,
+                         record->damage);
     if (hello->raft_id == 0 || hello->start_count == 0)
-        return error_set(error, "%s has no identity", hello->member);
+        return error_set(reason, "%s has no identity", hello->member);
     *ret_peer = peer;
-    return identity_check(record, peer, hello, error);
+    return identity_check(record, peer, hello, ret_refusal);
 }
 
 /* ---- life of a message connection ---- */
@@ -80,6 +98,7 @@ void peers_opened(struct connection *connection) {
     struct peer *peer = connection->peer;
     struct connection *old = peer->messages;
     peer->messages = connection;
+    peer->disowns = false;
     if (old != NULL && old != connection) {
         connection_close(old, "replaced");
         proposals_disconnected(record, peer);
@@ -99,6 +118,7 @@ void peers_closed(struct connection *connection, const char *why) {
     if (peer->messages != connection)
         return;
     peer->messages = NULL;
+    peer->disowns &= connection->refused;
     nsec retry_at = time_now() + RECONNECT_AFTER + msec((unsigned)rand() % 20);
     if (peer->retry_at < retry_at)
         peer->retry_at = retry_at;

@@ -153,6 +153,7 @@ static void on_timer(uv_timer_t *timer) {
     connections_tick(record, now);
     peers_tick(record, now);
     founding_tick(record);
+    rejoin_tick(record, now);
     engine_tick(record, now);
     proposals_turn(record, now);
 }
@@ -233,15 +234,29 @@ static struct record *record_new(uv_loop_t *loop, const struct record_config *co
     return record;
 }
 
+static void damage_note(struct record *record, const char *why) {
+    snprintf(record->damage, sizeof record->damage, "%s", why);
+}
+
+/* FAILED: libraft can't be started now. */
+static status record_start(struct record *record, struct error *error) {
+    if (record->damage[0] != '\0' || record->identity.cluster_id == 0 || engine_open(record, error) == OK)
+        return OK;
+    damage_note(record, record->engine.damage.text);
+    return record->damage[0] != '\0' ? OK : FAILED;
+}
+
 status record_open(struct record **ret_record, uv_loop_t *loop, const struct record_config *config,
                    const struct record_callbacks *callbacks, void *user, struct error *error) {
     struct identity identity;
-    if (config_check(config, error) != OK || identity_open(&identity, config->directory, error) != OK)
+    struct error damage;
+    if (config_check(config, error) != OK || identity_open(&identity, config->directory, &damage, error) != OK)
         return FAILED;
     struct record *record = record_new(loop, config, callbacks, user);
     record->identity = identity;
+    damage_note(record, damage.text[0] == '\0' && config->refused != NULL ? config->refused : damage.text);
     handles_init(record);
-    if (connections_listen(record, error) != OK || (identity.cluster_id != 0 && engine_open(record, error) != OK)) {
+    if (connections_listen(record, error) != OK || record_start(record, error) != OK) {
         record->closing = true;
         record_close_begin(record);
         return FAILED;
@@ -250,6 +265,8 @@ status record_open(struct record **ret_record, uv_loop_t *loop, const struct rec
     *ret_record = record;
     return OK;
 }
+
+status record_reset(const char *directory, struct error *error) { return identity_reset(directory, error); }
 
 /* ---- the rest of the contract ---- */
 
@@ -291,6 +308,7 @@ void record_status(const struct record *record, struct record_status *ret_status
                                          .last_applied = engine->started ? engine->raft.last_applied : 0,
                                          .voters = engine_voters(record),
                                          .voter = server != NULL && server->role == RAFT_VOTER};
+    ret_status->lost = rejoin_needed(record) != NULL;
     nsec answered_at = majority_heard_at(record);
     ret_status->quorum_heard_at = answered_at > engine->quorum_heard_at ? answered_at : engine->quorum_heard_at;
     if (leader != NULL)

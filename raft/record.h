@@ -40,6 +40,7 @@ struct record_config {
     unsigned shared_count;
     unsigned heartbeat_ms; /* 25 to 30 */
     unsigned election_ms;  /* 250 to 300 */
+    const char *refused;   /* why the record in the directory must not be used; NULL = it may */
 };
 
 enum record_role { RECORD_FOUNDING, RECORD_FOLLOWER, RECORD_CANDIDATE, RECORD_LEADER };
@@ -63,6 +64,9 @@ struct record_callbacks {
     /* Founding: on the founder only, once every member has been seen with the same shared lines and it has become
      * leader of a log that was empty. `raft_ids[i]` belongs to peers[i]. The caller proposes the first command. */
     void (*found)(void *user, uint64_t cluster_id, const uint64_t *raft_ids);
+    /* On the leader, again and again until it says true: `name` asks to come back under `raft_id`, its record having
+     * been lost. True once that id is its recorded one; else the caller proposes the command that records it. */
+    bool (*readmit)(void *user, const char *name, uint64_t raft_id);
     /* A message from another member (or from ourselves, see record_send). */
     void (*message)(void *user, const char *from, const uint8_t *bytes, size_t length);
     /* The message connection to a peer went up or down. `why` when it went down or is refused: "m2 belongs to another
@@ -74,8 +78,10 @@ struct record_callbacks {
     void (*fatal)(void *user, const char *why);
 };
 
-/* Opens or founds. Listens on peers[self], or on every address if its host is a name. FAILED (port taken, corrupt log,
- * directory not ours or in use) leaves nothing open once the loop has run until idle. */
+/* Opens or founds. Listens on peers[self], or on every address if its host is a name. FAILED (port taken, directory not
+ * ours or in use) leaves nothing open once the loop has run until idle. When what is in the directory can't be trusted,
+ * or `config.refused` says so, it is OK too, but nothing is ever applied or proposed: the others, and record_status,
+ * are told why, until record_reset. */
 status record_open(struct record **ret_record, uv_loop_t *loop, const struct record_config *config,
                    const struct record_callbacks *callbacks, void *user, struct error *error) must_check;
 
@@ -99,13 +105,18 @@ struct record_status {
     uint64_t raft_id;                 /* ours */
     uint32_t start_count;             /* of this raft_id, counted on disk, 1 at the first start */
     uint64_t last_applied;
-    unsigned voters;      /* in the newest configuration known here */
-    bool voter;           /* we are one */
-    nsec quorum_heard_at; /* when we last knew a majority to be in touch: as leader, a majority's answers;
-                             as follower, the leader's last message. For freshness, never for a lease */
-    char waiting[REASON_MAX_LENGTH + 1]; /* while founding: for whom, and why */
+    unsigned voters;              /* in the newest configuration known here */
+    bool voter;                   /* we are one */
+    nsec quorum_heard_at;         /* when we last knew a majority to be in touch: as leader, a majority's answers;
+                                     as follower, the leader's last message. For freshness, never for a lease */
+    bool lost;                    /* the record can't be used, for the reason in `waiting`: only record_reset helps */
+    char waiting[ERROR_TEXT_MAX]; /* while founding or rejoining: for whom, and why */
 };
 void record_status(const struct record *record, struct record_status *ret_status);
+
+/* Sets the record in `directory` aside, in `<directory>/damaged`, for an empty one with another raft id, which the
+ * other members take back as soon as they are a majority. Not while it is open. */
+status record_reset(const char *directory, struct error *error) must_check;
 
 /* Closes everything and then calls `closed` (may be NULL); no other callback comes after this call. Not after `fatal`:
  * then exit. */

@@ -126,7 +126,7 @@ static void request_finish(struct connection *connection, uv_stream_t *stream, i
 void transport_opened(struct connection *connection) {
     struct record *record = connection->record;
     if (!record->engine.started || record_silent(record)) {
-        connection_refuse(connection, "not a member yet");
+        connection_refuse(connection, "not a member yet", false);
         return;
     }
     uv_stream_t *stream = connection->outbound ? socket_take(connection) : pair_make(connection);

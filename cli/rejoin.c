@@ -1,0 +1,96 @@
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/time.h"
+#include "cli/options.h"
+#include "cli/text.h"
+
+#define POLL_INTERVAL_MS 100 /* the daemon answers from memory */
+
+static bool confirmed(const json_t *own) {
+    char answer[16];
+    const char *name = text_of(own, "self");
+    printf(
+        "%s can't use its record:\n  %s\n\n"
+        "It is set aside (raft/damaged in its data_directory), and %s comes back with an empty one, as a new voter.\n"
+        "The other members take it back once they are a majority without it. What only the lost record held is gone\n"
+        "for good. PostgreSQL's data is kept, and cloned anew only where it does not fit any more. Go on? [y/N] ",
+        name, text_of(own, "waiting"), name);
+    fflush(stdout);
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* It knows who it is, and the present. */
+static bool is_back(const json_t *own) {
+    return !json_is_true(json_object_get(own, "record_lost")) && json_is_true(json_object_get(own, "fresh")) &&
+           *text_of(own, "waiting") == '\0';
+}
+
+/* While it begins anew nobody answers. */
+static int follow(const struct client *client, nsec began, double timeout) {
+    nsec deadline = began + (nsec)(timeout * (double)NSEC_PER_SEC);
+    char why[ERROR_TEXT_MAX] = "it does not answer";
+    while (time_now() < deadline) {
+        json_t *own;
+        if (client_get(client, "/v1/status", &own, NULL) == OK) {
+            char duration[TEXT_MAX];
+            bool back = is_back(own);
+            if (back)
+                printf("%s is a voter again, after %s; ttorch status shows how its PostgreSQL does\n",
+                       text_of(own, "self"), text_duration(msec_between(began, time_now()), duration));
+            snprintf(why, sizeof why, "%s", text_of(own, "waiting"));
+            json_decref(own);
+            if (back)
+                return EXIT_DONE;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = POLL_INTERVAL_MS * 1000000l}, NULL);
+    }
+    fprintf(stderr, "ttorch: not back within %g s: %s\nIt goes on trying; see ttorch status\n", timeout, why);
+    return EXIT_FAILED;
+}
+
+static int rejoin(const struct client *client, bool yes, double timeout) {
+    struct error error;
+    json_t *own, *answer;
+    if (client_get(client, "/v1/status", &own, &error) != OK)
+        return cli_failed(&error);
+    bool lost = json_is_true(json_object_get(own, "record_lost"));
+    bool go_on = lost && (yes || confirmed(own));
+    if (!lost)
+        fprintf(stderr, "ttorch: the record of %s is not lost: nothing was done\n", text_of(own, "self"));
+    json_decref(own);
+    if (!go_on)
+        return EXIT_FAILED;
+    nsec began = time_now();
+    json_t *nothing = json_object();
+    status result = client_post(client, "/v1/rejoin", nothing, &answer, &error);
+    json_decref(nothing);
+    if (result != OK)
+        return cli_failed(&error);
+    json_decref(answer);
+    return follow(client, began, timeout);
+}
+
+static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) {
+    bool yes = false;
+    double timeout = 60;
+    const struct option_row rows[] = {
+        {"--yes", OPTION_FLAG, NULL, "do not ask first", &yes, NULL},
+        {"--timeout", OPTION_SECONDS, "SECONDS", "how long to wait until it is back (default 60)", &timeout, NULL},
+        {0}};
+    enum parsed parsed = options_parse(verb, cli, rows, argc, argv);
+    if (parsed != PARSED)
+        return parsed == PARSED_HELP ? EXIT_DONE : EXIT_USAGE;
+    struct client client;
+    if (cli_connect(cli, &client) != OK)
+        return EXIT_FAILED;
+    return rejoin(&client, yes, timeout);
+}
+
+const struct verb verb_rejoin = {
+    "rejoin", "[--yes] [--timeout SECONDS]", "bring back this member, whose record was lost or damaged",
+    "\nRun it on the host of that member. The other members have to be a majority without it: they replace the voter\n"
+    "that it was by a new one, because nobody knows any more what the old one had promised. A record that is not lost\n"
+    "is never thrown away.\n",
+    run};
