@@ -1,9 +1,9 @@
 /* Term and vote once more, with a checksum: libraft's own metadata files have none, and a flipped bit in them would
  * make us vote twice in a term. Written before libraft's, so after a crash this one may be ahead, by one step at most.
- * And up to where the log was on disk at that time: libraft takes missing files for files that never were.
+ * And up to where the log was on disk, but for the last second: libraft takes missing files for files that never were.
  *
  * Two slots take turns, so that a write cut short spoils neither the other one nor our trust. Blocks for one fdatasync,
- * as libraft does for its own; both happen in elections only. */
+ * as libraft does for its own in elections; beside these, once a second at most. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -19,6 +19,7 @@
 #define CONNECT_RETRY_MS   100
 #define NEVER_MS           (24u * 3600 * 1000)
 #define INSTALL_TIMEOUT_MS 3000
+#define BALLOT_LAG_MAX     (1 * NSEC_PER_SEC)
 #define TERM_JUMP_MAX      (1u << 24) /* a term further ahead is nonsense, and would be written down */
 #define SNAPSHOT_HEADER    8          /* length and CRC-32 */
 #define ENTRY_HEADER       8          /* the same; see propose.c */
@@ -713,11 +714,26 @@ static void progress_watch(struct record *record, nsec now) {
     }
 }
 
+/* Up to where the log reaches is written down once it has been so for a while, and the disk is quick to answer. */
+static void ballot_keep_up(struct record *record, nsec now) {
+    struct engine *engine = &record->engine;
+    const struct ballot *ballot = &engine->ballot;
+    struct error error;
+    if (log_stored(engine) <= ballot->last_index || !record->identity.log_begun)
+        engine->ballot_behind_at = 0;
+    else if (engine->ballot_behind_at == 0)
+        engine->ballot_behind_at = now;
+    else if (now > engine->ballot_behind_at + BALLOT_LAG_MAX && engine->writes == NULL &&
+             ballot_cast(record, ballot->term, ballot->vote, log_stored(engine), &error) != OK)
+        record_fatal(record, "%s", error.text);
+}
+
 void engine_tick(struct record *record, nsec now) {
     if (!record->engine.started || record_silent(record))
         return;
     record->engine.tick(&record->engine.io);
     disk_watch(record, now);
+    ballot_keep_up(record, now);
     if (!record_silent(record))
         progress_watch(record, now);
 }

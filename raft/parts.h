@@ -176,8 +176,9 @@ struct engine {
     bool inited, started;
     bool starting; /* within raft_start */
     struct ballot ballot;
-    struct error damage; /* why what is on disk can't be trusted; "" = no reason is known */
-    void *restored;      /* a snapshot met there, for the next turn */
+    nsec ballot_behind_at; /* since when the log has been longer than `ballot` says; 0 = it is not */
+    struct error damage;   /* why what is on disk can't be trusted; "" = no reason is known */
+    void *restored;        /* a snapshot met there, for the next turn */
     size_t restored_length;
     /* roles */
     enum record_role role;

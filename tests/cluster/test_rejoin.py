@@ -2,6 +2,7 @@
 import os
 import pathlib
 import shutil
+import struct
 
 import pytest
 
@@ -93,7 +94,14 @@ def raft_id(member):
     return words["raft_id"]
 
 
+def noted_log_end(member):
+    """Up to where the log reaches, as the newer slot of the ballot says."""
+    content = (raft(member) / "ballot").read_bytes().ljust(1024, b"\0")
+    return max(struct.unpack_from("<6Q", content, slot) for slot in (0, 512))[5]
+
+
 def damage_and_rejoin(cluster, ledger, member, damage, text):
+    cluster.wait(lambda: noted_log_end(member) > 1, 20, f"{member} has noted how long its log is")
     member.kill_daemon(restart=False)
     damage(member)
     member.start()
