@@ -183,7 +183,7 @@ static void on_facts(void *user, const struct facts *facts) {
     struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_FACTS);
     if (facts->server == SERVER_STANDBY || facts->server == SERVER_PRIMARY) {
         daemon->response_known = true;
-        daemon->response_ms = msec_between(facts->seen_at, time_now());
+        daemon->response_ms = facts->response_ms;
     }
     item->facts = *facts;
     item->event.facts = &item->facts;

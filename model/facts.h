@@ -25,6 +25,7 @@ struct facts {
 
     /* the inside, while it answers SQL; position.timeline is IDENTIFY_SYSTEM's (the last record's timeline) */
     Position position;      /* standby: end of replay. primary: end of flushed WAL */
+    uint32_t response_ms;   /* how long it took to answer last */
     uint64_t receive_lsn;   /* standby: end of what the receiver flushed; 0 if none */
     bool receiver;          /* a WAL receiver process exists */
     bool streaming;         /* and it streams */

@@ -15,6 +15,15 @@ static void observe_voter(struct core *core, Observation *own) {
     own->released_seal = expired && topology->sealed ? topology->seal_index : 0;
 }
 
+#define RESPONSE_STEP_MS 10 /* what is quicker is quick enough */
+
+/* In steps, as an observation is compared with the last one all the time. */
+static uint32_t response_ms(const struct facts *facts) {
+    if (facts->server != SERVER_STANDBY && facts->server != SERVER_PRIMARY)
+        return 0;
+    return (facts->response_ms / RESPONSE_STEP_MS + 1) * RESPONSE_STEP_MS;
+}
+
 static void observe_instance(struct core *core, Observation *own) {
     const struct facts *facts = &core->facts;
     own->data = facts->data;
@@ -24,6 +33,7 @@ static void observe_instance(struct core *core, Observation *own) {
     own->server = facts->server;
     own->position = facts->position;
     own->receive_lsn = facts->receive_lsn;
+    own->response_ms = response_ms(facts);
     own->streaming = facts->streaming;
     own->attached_epoch = core->attached_epoch;
     own->standby_signal = facts->standby_signal;
@@ -72,6 +82,7 @@ static void copy_the_unurgent(Observation *to, const Observation *from) {
     to->receive_lsn = from->receive_lsn;
     to->lease_left_ms = from->lease_left_ms;
     to->oldest_lsn = from->oldest_lsn;
+    to->response_ms = from->response_ms;
     memcpy(to->activity, from->activity, sizeof to->activity);
     if (to->prepared_seal == from->prepared_seal)
         to->position = from->position;

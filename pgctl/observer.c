@@ -196,6 +196,7 @@ static void take(struct pgctl *pgctl, const PGresult *result) {
     observer->answered_at = time_now();
     observer->unanswered_since = facts->answer_pending = 0;
     observer->inside_asked_at = observer->asking_since;
+    pgctl->facts.response_ms = (uint32_t)msec_between(observer->asking_since, time_now());
     observer->lsn = number(result, 0, LSN);
     facts->receive_lsn = number(result, 0, RECEIVE_LSN);
     facts->receiver = result_bool(result, RECEIVER);

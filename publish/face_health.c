@@ -34,6 +34,14 @@ static void judge_standby(const struct face *face, const Member *member, const s
         worsen(verdict, SEVERITY_WARNING, "it does not stream");
 }
 
+/* Its own daemon has measured it; others know it in steps. -1: it has not answered yet. */
+static json_int_t response_ms(const struct face *face, const Member *member) {
+    const Observation *seen = face_seen(face, member->id);
+    if (member->id == face->self)
+        return face->response_known ? (json_int_t)face->response_ms : -1;
+    return seen != NULL && seen->response_ms > 0 ? (json_int_t)seen->response_ms : -1;
+}
+
 static struct verdict judge(const struct face *face, const Member *member, const struct publish_health *bounds) {
     struct verdict verdict = {SEVERITY_OK, ""};
     const Observation *seen = face_seen(face, member->id);
@@ -47,10 +55,8 @@ static struct verdict judge(const struct face *face, const Member *member, const
         worsen(&verdict, SEVERITY_CRITICAL, "its PostgreSQL does not run");
     else if (member != face_primary(face))
         judge_standby(face, member, bounds, &verdict);
-    if (member->id == face->self && face->response_known)
-        worsen(&verdict,
-               beyond((json_int_t)face->response_ms, bounds->response_warning_ms, bounds->response_critical_ms),
-               "its PostgreSQL answers late");
+    worsen(&verdict, beyond(response_ms(face, member), bounds->response_warning_ms, bounds->response_critical_ms),
+           "its PostgreSQL answers late");
     if (seen->trouble[0] != '\0')
         worsen(&verdict, SEVERITY_WARNING, seen->trouble);
     return verdict;
@@ -67,12 +73,12 @@ static json_t *lag_seconds(const struct face *face, const Member *member) {
 }
 
 static json_t *member_health(const struct face *face, const Member *member, const struct verdict *verdict) {
-    bool own = member->id == face->self && face->response_known;
+    json_int_t response = response_ms(face, member);
     return json_pack("{s:o, s:s, s:o, s:o, s:o, s:s, s:o}", "member", face_text(member->name), "status",
                      face_member_state(face, member), "response_time_ms",
-                     own ? json_integer((json_int_t)face->response_ms) : json_null(), "lag_seconds",
-                     lag_seconds(face, member), "lag_bytes", face_lag_bytes(face, member), "severity",
-                     severity_names[verdict->severity], "reason", face_text(verdict->reason));
+                     response >= 0 ? json_integer(response) : json_null(), "lag_seconds", lag_seconds(face, member),
+                     "lag_bytes", face_lag_bytes(face, member), "severity", severity_names[verdict->severity], "reason",
+                     face_text(verdict->reason));
 }
 
 char *face_health_json(const struct face *face, const struct publish_health *bounds) {
