@@ -570,14 +570,11 @@ static void test_write(void **state) {
         "primary A IN 10.0.0.1\nprimary AAAA NONE -\nprimary CNAME NONE -\n" SERVICE(
             ".primary",
             FIRST) "standbys A IN 10.0.0.2\nstandbys AAAA IN fd00::3\nstandbys CNAME NONE "
-                   "-\n" SERVICE(".standbys", LATER)
-                       SERVICE(
-                           ".standbys",
-                           LATER) "any A IN 10.0.0.1\nany A IN 10.0.0.2\nany AAAA IN fd00::3\nany CNAME NONE "
-                                  "-\n" SERVICE(".any", FIRST) SERVICE(".any", LATER)
-                                      SERVICE(
-                                          ".any",
-                                          LATER) "m1 A IN 10.0.0.1\nm1 AAAA NONE -\nm1 CNAME NONE -\nm2 A IN "
+                   "-\n" SERVICE(".standbys", LATER) SERVICE(
+                       ".standbys",
+                       LATER) "any A IN 10.0.0.1\nany A IN 10.0.0.2\nany AAAA IN fd00::3\nany CNAME NONE "
+                              "-\n" SERVICE(".any", FIRST) SERVICE(".any", LATER) SERVICE(
+                                  ".any", LATER) "m1 A IN 10.0.0.1\nm1 AAAA NONE -\nm1 CNAME NONE -\nm2 A IN "
                                                  "10.0.0.2\nm2 AAAA NONE -\nm2 "
                                                  "CNAME NONE -\nm3 A NONE -\nm3 AAAA IN fd00::3\nm3 CNAME NONE -\n");
     dns_message_free(&message);
