@@ -205,6 +205,8 @@ status settings_write(const struct settings *settings, const struct minimums *mi
     setting(out, "cluster_name", config->member);
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         setting(out, defaults[i].name, defaults[i].value);
+    if (settings->primary_conninfo[0] == '\0') /* it logs a line each time; reload and trigger wake it */
+        setting(out, "wal_retrieve_retry_interval", "1s");
     users_parameters(out, config->parameters_all, config->parameters_all_count);
     if (settings->primary)
         users_parameters(out, config->parameters_primary, config->parameters_primary_count);
