@@ -55,7 +55,7 @@ class Report:
 
     def __init__(self, verb, title, columns, **options):
         self.verb, self.title, self.columns, self.options = verb, title, columns, options
-        self.rows, self.notes, self.details = [], [], {}
+        self.rows, self.notes = [], []
         self.began = datetime.datetime.now(datetime.timezone.utc)
         self._clock, self._processor = time.monotonic(), processor_time()
 
@@ -67,7 +67,7 @@ class Report:
         return {"verb": self.verb, "title": self.title, "when": self.began.strftime("%Y-%m-%d %H:%M UTC"),
                 "seconds": round(time.monotonic() - self._clock, 1), "processors_busy": round(busy / max(every, 1e-9), 2),
                 "options": self.options, "machine": machine(), "columns": self.columns, "rows": self.rows,
-                "notes": self.notes, **self.details}
+                "notes": self.notes}
 
 
 def columns_in_use(run):

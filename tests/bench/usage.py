@@ -15,13 +15,12 @@ class Usage:
 
     def __init__(self, pids):
         self.at = time.monotonic()
-        self.seconds = self.voluntary = self.involuntary = 0
+        self.seconds = self.voluntary = 0
         for pid in pids:
             for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
                 self.seconds += int((task / "schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
                 status = (task / "status").read_text(encoding="utf-8")
                 self.voluntary += int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[1])
-                self.involuntary += int(re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[1])
 
     def since(self, before):
         """(percent of a core, voluntary context switches a second)"""

@@ -3,6 +3,7 @@ may disturb each other, and run several at once."""
 import concurrent.futures
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from cluster import SOURCE
 
 BENCH = SOURCE / "tests/bench/bench.py"
+PAGE = SOURCE / "docs/PERFORMANCE.md"
 # As ./dev does; the network and the mounts of the other tests here are in use.
 ISOLATED = ["unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
 
@@ -47,6 +49,15 @@ def test_verbs_are_listed():
     assert bench("nothing", isolated=False).returncode == 2
 
 
+def test_commands_of_the_page():
+    """They are understood; that the verbs work is seen below."""
+    commands = re.findall(r"^\./dev bench (.*?)(?: >.*)?$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        done = bench(*command.split(), "--help", isolated=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
 @pytest.mark.limit(180)
 @pytest.mark.parametrize("verb", TINY)
 def test_tiny_round(runs, verb, tmp_path):
@@ -59,7 +70,7 @@ def test_tiny_round(runs, verb, tmp_path):
     for key in keys:
         assert any(row.get(key) is not None for row in run["rows"]), f"{key} is nowhere in {run['rows']}"
     page, result = tmp_path / "page.md", tmp_path / "run.json"
-    page.write_text((SOURCE / "docs/PERFORMANCE.md").read_text(encoding="utf-8"), encoding="utf-8")
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     result.write_text(done.stdout, encoding="utf-8")
     assert bench("page", str(result), "--into", str(page), isolated=False).returncode == 0
     assert f"*{run['when']}" in page.read_text(encoding="utf-8")
