@@ -66,21 +66,20 @@ class Publishers:
 
 # ---- which port each form leads to, None while to none ----
 
+NOBODY = "There is no primary|Not fresh"  # they name all members then, in any order
 PATTERNS = {
     "topology.json": r'"primary":\s*\{[^}]*"port":\s*(\d+)',
     "database.env": r"^PRODUCTION_DATABASE_URL=\S*?:(\d+)",
     "pg_service.conf": r"^port=(\d+)",
-    "databases.ini": r"^postgres = .*port=(\d+)",
+    "databases.ini": r"^postgres = .* port=(\d+)",
     "made.conf": r"^primary .*:(\d+)",
 }
 
 
 def in_file(name):
     def look(member):
-        try:
-            found = re.search(PATTERNS[name], (member.run / name).read_text(encoding="utf-8"), re.MULTILINE)
-        except OSError:
-            return None
+        text = (member.run / name).read_text(encoding="utf-8")
+        found = None if re.search(NOBODY, text) else re.search(PATTERNS[name], text, re.MULTILINE)
         return int(found[1]) if found else None
     return look
 
@@ -189,7 +188,7 @@ def isolation(publishers):
     def silent():
         for form in ("topology.json", "http", "dns"):
             look = {"http": by_http, "dns": by_dns}.get(form) or in_file(form)
-            if form not in ends and look(last) is None:
+            if form not in ends and not look(last):
                 ends[form] = (time.monotonic() - struck) * 1000
         return len(ends) == 3
     deadline = time.monotonic() + 60
