@@ -90,7 +90,7 @@ def as_markdown(run):
     lines += ["| " + " | ".join(text_of(row.get(key)) for key, _ in columns) + " |" for row in run["rows"]]
     options = ", ".join(f"{key} {text_of(value)}" for key, value in run["options"].items() if value is not None)
     about = f"{run['when']}, {run['seconds']:.0f} s, processors {run['processors_busy'] * 100:.0f} % busy"
-    return "\n".join([*lines, "", *run["notes"], *([""] if run["notes"] else []),
+    return "\n".join([*lines, "", *(f"- {note}" for note in run["notes"]), *([""] if run["notes"] else []),
                       f"*{about}{'; ' + options if options else ''}.*"])
 
 
