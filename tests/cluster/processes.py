@@ -57,9 +57,10 @@ def send(pids, number):
 
 
 def kill_all_in(directory, timeout=10):
-    """SIGKILL until nothing is left; what was forked meanwhile is found in the next round."""
+    """SIGKILL until nothing is left. What was forked by one that ended during a round is found in the next, so one
+    round that finds nothing is not enough."""
     deadline = time.monotonic() + timeout
-    while pids := all_in(directory):
+    while pids := all_in(directory) or all_in(directory):
         send(pids, signal.SIGKILL)
         if time.monotonic() > deadline:
             raise AssertionError(f"still there after SIGKILL: {pids}")
