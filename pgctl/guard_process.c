@@ -147,12 +147,49 @@ static void descendant_visit(void *user, pid_t pid) {
         found->pids[found->count++] = pid;
 }
 
+static void child_visit(struct descendants *found, pid_t parent, pid_t pid) {
+    int fd = process_hold(found, pid);
+    if (fd < 0)
+        return;
+    if (process_parent(pid) != parent) {
+        close(fd);
+        return;
+    }
+    found->held[found->held_count++] = fd;
+    if (found->count < DESCENDANTS_MAX)
+        found->pids[found->count++] = pid;
+}
+
+/* By the kernel's list of the children of its one thread; false if there is no list. */
+static bool children_visit(struct descendants *found, pid_t parent) {
+    static char list[8 * DESCENDANTS_MAX];
+    char path[2 * PATH_LENGTH_MAX];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    size_t length = 0;
+    ssize_t more;
+    while (length < sizeof list - 1 && (more = read(fd, list + length, sizeof list - 1 - length)) > 0)
+        length += (size_t)more;
+    close(fd);
+    list[length] = '\0';
+    long pid;
+    for (char *at = list; (pid = strtol(at, &at, 10)) > 0;)
+        child_visit(found, parent, (pid_t)pid);
+    return true;
+}
+
 /* First found, then killed all at once: the death of the postmaster wakes every session, and they would compete with
- * our search. */
+ * our search. A kernel without lists of children has all processes looked at, those of others too. */
 void instance_processes_kill(pid_t postmaster) {
     static pid_t pids[DESCENDANTS_MAX];
     struct descendants found = {.self = getpid(), .postmaster = postmaster, .pids = pids};
-    processes_visit(descendant_visit, &found);
+    if (!children_visit(&found, found.self))
+        processes_visit(descendant_visit, &found);
+    else
+        for (size_t i = 0; i < found.count; i++)
+            children_visit(&found, found.pids[i]);
     held_kill(&found);
 }
 
