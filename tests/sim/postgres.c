@@ -440,7 +440,7 @@ void postgres_restarts(struct world *world, unsigned member) {
 
 void postgres_freeze(struct world *world, unsigned member, bool frozen) {
     struct modelled_postgres *postgres = postgres_of(world, member);
-    if (!frozen && postgres->frozen == 0)
+    if (!frozen && postgres->frozen <= postgres->dying)
         return; /* killed meanwhile */
     postgres->frozen += frozen ? 1u : -1u;
     postgres->frozen_since = world->now;
