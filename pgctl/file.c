@@ -87,6 +87,19 @@ status file_touch(const char *path, struct error *error) {
     return result == OK ? parent_sync(path, error) : FAILED;
 }
 
+void log_shorten(const char *path, off_t most) {
+    struct stat log;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &log) == 0 && log.st_blocks * 512 > most && log.st_size > most) {
+        off_t old = (log.st_size - most / 2) / log.st_blksize * log.st_blksize;
+        if (fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 0, old) != 0)
+            (void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, old);
+    }
+    close(fd);
+}
+
 static bool ends_with(const char *line, size_t length, const char *mark) {
     size_t tail = strlen(mark);
     while (length > 0 && line[length - 1] == '\n')

@@ -15,6 +15,10 @@ status file_touch(const char *path, struct error *error) must_check;
 bool file_exists(const char *path);
 status directory_sync(const char *path, struct error *error) must_check;
 
+/* Drops the oldest part of a log that takes more than `most` bytes on disk, so that half of them is left, while others
+ * append to it. Where the filesystem cannot (ext4 and XFS can) zeros that take no space are left in its place. */
+void log_shorten(const char *path, off_t most);
+
 /* `text` without the lines from `begin` to `end` (whole lines, inclusive), and without lines that end in `mark`; each
  * may be NULL. To be freed. */
 char *text_without(const char *text, const char *begin, const char *end, const char *mark);

@@ -1,7 +1,7 @@
 /* What is kept true without being asked: a physical slot for every peer on every data member, advanced as far as the
- * peers need no more; pg_hba.conf for their hosts; and on a primary the replication login. A round reads the slots,
- * writes down the statements that are wanting, and runs them one after the other; a failed one is tried again in the
- * next round. */
+ * peers need no more; pg_hba.conf for their hosts; a log of bounded size; and on a primary the replication login. A
+ * round reads the slots, writes down the statements that are wanting, and runs them one after the other; a failed one
+ * is tried again in the next round. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgctl/file.h"
 #include "pgctl/internal.h"
 
 #define ROUND_MS      10000
 #define RETRY_MS      1000 /* after a round in which something failed */
 #define STATEMENT_MS  10000
 #define CHECKPOINT_MS 3600000
+#define LOG_BYTES_MAX (16 << 20)
 
 static void round_begin(struct pgctl *pgctl);
 static void statement_next(struct pgctl *pgctl);
@@ -134,6 +136,7 @@ static void round_end(struct pgctl *pgctl, bool failed) {
     forget_statements(upkeeper);
     if (failed)
         upkeeper->login_made = false;
+    log_shorten(pgctl->log_path, LOG_BYTES_MAX);
     uv_timer_start(&upkeeper->tick, tick, upkeeper->again ? 0 : failed ? RETRY_MS : ROUND_MS, 0);
     upkeeper->again = false;
 }

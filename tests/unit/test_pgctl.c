@@ -425,6 +425,34 @@ static void trailing_placeholders_go(void **state) {
     assert_int_equal(count, 0);
 }
 
+static void a_log_keeps_its_newest_half(void **state) {
+    (void)state;
+    enum { LINE = 64, MOST = 256 * 1024 };
+    char path[128], line[LINE + 1];
+    struct stat before, after;
+    snprintf(path, sizeof path, "%s/postgresql.log", top);
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), number = 0;
+    assert_true(log >= 0);
+    for (; number < MOST / LINE; number++) {
+        snprintf(line, sizeof line, "%*d\n", LINE - 1, number);
+        assert_int_equal(write(log, line, LINE), LINE);
+    }
+    log_shorten(path, 2 * MOST); /* it is short enough */
+    assert_int_equal(fstat(log, &before), 0);
+    assert_int_equal(before.st_size, MOST);
+    log_shorten(path, MOST / 2);
+    assert_int_equal(fstat(log, &after), 0);
+    assert_true(after.st_blocks < before.st_blocks);
+    assert_int_equal(write(log, "the newest\n", 11), 11); /* by somebody who has it open */
+    close(log);
+    char *text = file_read(path);
+    assert_non_null(text);
+    size_t length = (size_t)after.st_size + 11;
+    assert_memory_equal(text + length - 11, "the newest\n", 11);
+    assert_int_equal(atoi(text + length - 11 - LINE), number - 1);
+    free(text);
+}
+
 static void strangers_are_refused(void **state) {
     (void)state;
     char path[128];
@@ -1006,6 +1034,7 @@ int main(void) {
         cmocka_unit_test(marked_text_goes_the_rest_stays),
         cmocka_unit_test(settings_that_override_ours_leave_auto_conf),
         cmocka_unit_test(trailing_placeholders_go),
+        cmocka_unit_test(a_log_keeps_its_newest_half),
         cmocka_unit_test(strangers_are_refused),
         LIFE(half_made_is_not_made),
         LIFE(made_and_started_as_a_standby),
