@@ -16,14 +16,21 @@ static void fill_members(const struct core *core, struct face *face) {
     }
 }
 
+/* A lease after the last word of a majority another primary may be open. By then every form must have ceased to name
+ * the old one, so it is old news a little earlier. */
+static nsec fresh_until(const struct core *core, const struct record_status *record) {
+    uint32_t lease_ms = core->topology.settings.lease_ms;
+    if (!core->synced || record->quorum_heard_at == 0)
+        return 0;
+    return record->quorum_heard_at + msec(lease_ms - lease_ms / 8);
+}
+
 void face_fill(void *user, struct face *ret_face) {
     struct daemon *daemon = user;
     const struct core *core = &daemon->core;
     static struct record_status record; /* the texts in the face point into it */
     record_status(daemon->record, &record);
     nsec now = time_now();
-    uint32_t lease_ms = core->topology.settings.lease_ms;
-    nsec fresh_until = core->synced && record.quorum_heard_at != 0 ? record.quorum_heard_at + msec(lease_ms) : 0;
     bool leased = core->self != 0 && core->topology.primary.member == core->self && !core->topology.sealed &&
                   core->lease.epoch == core->topology.epoch;
     memset(ret_face, 0, offsetof(struct face, members));
@@ -32,8 +39,8 @@ void face_fill(void *user, struct face *ret_face) {
     ret_face->self = core->self;
     ret_face->name = daemon->config->member;
     ret_face->version = TTORCH_VERSION;
-    ret_face->fresh = now < fresh_until;
-    ret_face->fresh_until = fresh_until;
+    ret_face->fresh_until = fresh_until(core, &record);
+    ret_face->fresh = now < ret_face->fresh_until;
     ret_face->lease_until = leased ? core->lease.until : 0;
     ret_face->response_known = daemon->response_known;
     ret_face->response_ms = daemon->response_ms;
