@@ -9,9 +9,10 @@
 
 #define ASYNC_WAIT msec(1000) /* in async nothing need be covered, so give every member the time to answer */
 
+/* Who has fallen silent neither covers a rule nor is chosen: it might be gone, and its data directory with it. */
 bool candidate_reports(const struct core *core, uint32_t member) {
     const Observation *seen = observation(core, member);
-    return core->heard_at[member - 1] != 0 && core->topology.sealed &&
+    return heard_within(core, member, HEARD_AGE) && core->topology.sealed &&
            (seen->prepared_seal == core->topology.seal_index || (planted(TAG) && seen->prepared_seal != 0)) &&
            seen->data == DATA_COMPLETE && seen->server == SERVER_STANDBY && seen->copy != 0;
 }

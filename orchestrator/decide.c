@@ -6,7 +6,6 @@
 
 #include "orchestrator/parts.h"
 
-#define HEARD_AGE           msec(1000)  /* an observation older than this says nothing about now */
 #define OPEN_DEADLINE       msec(10000) /* an assigned primary that has not opened by then is sealed */
 #define RETRY_PAUSE         msec(500)   /* between failed epochs, times their number, up to RETRY_PAUSE_MAX */
 #define RETRY_PAUSE_MAX     msec(10000)

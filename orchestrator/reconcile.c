@@ -20,7 +20,6 @@
 #define HANDOVER_DEADLINE   msec(15000)  /* SIGTERM: after this, stop without a successor */
 #define RETRY_FIRST         msec(100)
 #define RETRY_MAX           msec(5000)
-#define HEARD_AGE           msec(1000)
 
 /* How long the hands may take for each operation, in ms. */
 static const uint32_t operation_deadline_ms[] = {
@@ -76,6 +75,8 @@ static void judge_primacy(struct core *core, struct actions *actions) {
                                                             : "PostgreSQL is down");
     else if (facts->server == SERVER_DOWN && facts->data != DATA_COMPLETE && facts->data != DATA_UNKNOWN)
         relinquish(core, actions, "its data directory is gone");
+    else if (facts->server == SERVER_DOWN && facts->data == DATA_COMPLETE && facts->copy != core->topology.primary.copy)
+        relinquish(core, actions, "its data directory is another one now");
     else if (facts->server == SERVER_STANDBY && facts->unfenced[0] != '\0')
         relinquish(core, actions, facts->unfenced);
     else if (facts->server == SERVER_STANDBY && facts->position.timeline == epoch_timeline(core))
@@ -416,6 +417,8 @@ static bool copy_number_granted(struct core *core, struct actions *actions, enum
     const Member *self = self_member(core);
     if (core->granted_copy != 0 && core->granted_copy == self->copy)
         return true;
+    if (is_primary(core) && !core->topology.sealed)
+        return false; /* not before its epoch has ended */
     Command *command = propose(core, actions, PROPOSER_MEMBER, Command_new_copy_tag);
     if (command != NULL) {
         command->body.new_copy = (NewCopy){.member = core->self, .copy = self->copy + 1};
@@ -446,11 +449,12 @@ static void propose_note(struct core *core, struct actions *actions) {
     memcpy(command->reason, core->note, sizeof command->reason);
 }
 
-/* A standby that is not going to be promoted has nothing to be killed for. */
+/* A standby that is not going to be promoted has nothing to be killed for. One that was seen before its promotion
+ * ended may be a primary. */
 static void lift_deadline(struct core *core, struct actions *actions) {
     bool may_promote = is_primary(core) && !core->topology.sealed && core->relinquished_epoch != core->topology.epoch;
-    if (core->facts.server != SERVER_STANDBY || core->facts.guard_deadline == NSEC_NEVER || core->job.running ||
-        may_promote)
+    bool unseen = core->job.running || core->facts.seen_at < core->job.ended_at;
+    if (core->facts.server != SERVER_STANDBY || core->facts.guard_deadline == NSEC_NEVER || unseen || may_promote)
         return;
     struct action *action = act(actions, ACTION_ARM);
     action->arm.epoch = core->facts.guard_epoch;

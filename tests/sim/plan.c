@@ -176,6 +176,13 @@ static const struct scene scenes[PLANTED_COUNT][SCENES_MAX] = {
                           {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 100, 150, 0, 0, 1, 0, CUE_THEN},
                           {FAULT_MENDED, VICTIM_EVERYONE, 0, 0, 1, 0, 0, 0, 0, CUE_RECORDED, Command_assign_tag},
                           {FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 1, 15, 0, 0, 2, 0, CUE_THEN}},
+    /* One is promoted and falls before it opens, which leaves its timeline behind; then the others lose their disks. */
+    [PLANTED_DOMIN] = {{FAULT_PROMOTIONS_FAIL, VICTIM_MEMBER, 0, 0, 10, 1500, 500, 1},
+                       {FAULT_PROMOTIONS_FAIL, VICTIM_MEMBER, 0, 0, 10, 1500, 500, 2},
+                       {FAULT_PROMOTIONS_FAIL, VICTIM_MEMBER, 0, 0, 10, 1500, 500, 3},
+                       {FAULT_POSTGRES_KILL, VICTIM_PRIMARY, 0, 20, 50, 0, 0},
+                       {FAULT_DISK_LOST, VICTIM_NEXT, 0, 100, 2000, 0, 0, 1},
+                       {FAULT_DISK_LOST, VICTIM_NEXT, 0, 100, 2000, 0, 0, 2}},
     /* The chosen one is restored from a backup before it knows that it is chosen. */
     [PLANTED_BASECHK] = {{FAULT_POSTGRES_KILL, VICTIM_MEMBER, 0, 0, 10, 0, 0, 1},
                          {FAULT_HELD, VICTIM_LEADER, 0, 0, 1, 500, 500, 0, 0, CUE_PROPOSED, Command_assign_tag},
@@ -432,6 +439,17 @@ static bool intact(const struct world *world, Copy copy) {
     return postgres->data == DATA_COMPLETE && postgres->copy == copy.copy;
 }
 
+/* But for `member`, everybody has the data directory that is recorded for it. */
+static bool others_intact(const struct world *world, unsigned member) {
+    for (unsigned i = 0; i < world->topology.members_count; i++) {
+        const Member *other = &world->topology.members[i];
+        Copy recorded = {.member = other->id, .copy = other->copy};
+        if (i != member && has_data(world, i) && !intact(world, recorded))
+            return false;
+    }
+    return true;
+}
+
 /* What no protocol can save is no fault: a copy is lost only while the others have all that was acknowledged. That is
  * the primary, once it has written in its epoch; or so many of its rule's standbys that they cover it. */
 static bool may_lose(const struct world *world, unsigned member) {
@@ -440,7 +458,9 @@ static bool may_lose(const struct world *world, unsigned member) {
         return false;
     if (topology->primary.member != member + 1) {
         const struct modelled_postgres *primary = &world->members[topology->primary.member - 1].postgres;
-        return intact(world, topology->primary) &&
+        /* And then its disk is what the next epoch stands on. */
+        bool may_be_chosen = topology->sealed && !daemon_runs(world, topology->primary.member - 1);
+        return intact(world, topology->primary) && (!may_be_chosen || others_intact(world, member)) &&
                position_of(primary).timeline == topology_epoch(topology, topology->epoch)->timeline;
     }
     for (unsigned i = 0; i < topology->members_count; i++)
@@ -449,7 +469,11 @@ static bool may_lose(const struct world *world, unsigned member) {
     for (unsigned i = 0; i < sizeof world->proposals / sizeof *world->proposals; i++)
         if (world->proposals[i].used)
             return false; /* a weaker rule may be under way */
-    return topology->rules[0].needed > 0 && world_is_redundant(world);
+    const Rule *rule = &topology->rules[0];
+    for (unsigned i = 0; i < rule->standbys_count; i++)
+        if (!intact(world, rule->standbys[i]))
+            return false; /* lost a moment ago, and nobody knows yet */
+    return rule->needed > 0 && world_is_redundant(world);
 }
 
 static void kill_postgres(struct world *world, unsigned member, nsec restart_within) {

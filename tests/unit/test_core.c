@@ -396,6 +396,10 @@ static void fell_without_signal(void) {
     core.facts.standby_signal = false;
     core.down_since = core.now - msec(10);
 }
+static void fell_and_was_restored(void) { /* from a backup, in place */
+    fell_without_signal();
+    core.facts.copy = 0;
+}
 static void fell_with_the_only_copy(void) {
     fell();
     core.topology.rules[0].needed = core.topology.rules[0].standbys_count = 0;
@@ -435,6 +439,7 @@ static void test_reconcile_primary(void **state) {
         {"fell", fell, OPERATE_NONE, true},
         {"fell, and only it acknowledged", fell_with_the_only_copy, OPERATE_START, true},
         {"fell, could start as a primary", fell_without_signal, OPERATE_START, false},
+        {"fell, and another data directory is there", fell_and_was_restored, OPERATE_NONE, true},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
         standing_epoch(1);
@@ -487,6 +492,10 @@ static void third_ahead(void) {
 static void one_is_no_cover(void) {
     report(2, 1, 4, 6000);
     voter_only(3);
+}
+static void one_has_fallen_silent(void) {
+    both_equal();
+    core.heard_at[2] = core.now - msec(1001);
 }
 static void old_primary_covers(void) {
     report(1, 1, 4, 6000);
@@ -584,6 +593,7 @@ static void test_choose(void **state) {
         {"two equal standbys: the first", both_equal, 2},
         {"the longest WAL wins", third_ahead, 3},
         {"one of two standbys covers nothing", one_is_no_cover, 0},
+        {"who has fallen silent covers nothing", one_has_fallen_silent, 0},
         {"the rule's primary covers it", old_primary_covers, 1},
         {"its answer must be reached, too", old_primary_ahead, 1},
         {"another copy is no reporter of the rule", other_copies, 0},
@@ -671,6 +681,23 @@ static const struct action *armed(void) {
         if (actions.list[i].kind == ACTION_ARM)
             return &actions.list[i];
     return NULL;
+}
+
+/* The guard's deadline goes when a standby is not going to be promoted; not while it may be a primary unseen. */
+static void test_deadline_is_lifted(void **state) {
+    (void)state;
+    standing_epoch(1);
+    assigned();
+    seal();
+    core.job.ended_at = core.now;
+    core.facts.seen_at = core.now - 1;
+    actions.count = 0;
+    reconcile_step(&core, &actions);
+    assert_null(armed());
+    core.facts.seen_at = core.now;
+    reconcile_step(&core, &actions);
+    assert_non_null(armed());
+    assert_true(armed()->arm.deadline == NSEC_NEVER);
 }
 
 /* The lease runs from the *send* time of what a majority endorsed, less the margin. */
@@ -772,6 +799,7 @@ int main(void) {
         cmocka_unit_test(test_restarted_voter_is_promised),
         cmocka_unit_test(test_diverged_wal_is_noted),
         cmocka_unit_test(test_clone_knows_the_divergence),
+        cmocka_unit_test(test_deadline_is_lifted),
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_no_renewal_without_right),
     };
