@@ -64,7 +64,8 @@ struct operate {
     unsigned cut_resets;
     unsigned looks;  /* how often in this state */
     long log_offset; /* START: where this server's log begins */
-    uint64_t exits;  /* START: of the guard, before */
+    pid_t guard_pid; /* START: of the guard that was asked */
+    uint64_t exits;  /* and its exits before */
     int probe_pid;   /* RULE: whose commit must wait */
     int senders[WAITED_SENDERS_MAX];
     unsigned senders_count;

@@ -351,6 +351,7 @@ status operate_start_server(struct pgctl *pgctl, const struct settings *settings
     struct error error;
     const char *const argv[] = {pgctl_program(pgctl, "postgres", program), "-D", pgctl->config.data_directory, NULL};
     pgctl->operate.log_offset = stat(pgctl->log_path, &log) == 0 ? (long)log.st_size : 0;
+    pgctl->operate.guard_pid = pgctl->guard_state.guard_pid;
     pgctl->operate.exits = pgctl->guard_state.exits;
     pgctl->settings = *settings;
     if (prepare_start(pgctl, &error) == OK && guard_start(pgctl->guard, argv, &error) == OK)
@@ -395,7 +396,9 @@ bool operate_start_failed(struct pgctl *pgctl, struct error *ret_error) {
     const struct guard_state *guard = &pgctl->guard_state;
     if (!guard->connected || guard->server != GUARD_DOWN)
         return false;
-    if (guard->exits > pgctl->operate.exits)
+    if (guard->guard_pid != pgctl->operate.guard_pid) /* the new one has not seen it end */
+        (void)error_set(ret_error, "its guard was killed, and PostgreSQL with it");
+    else if (guard->exits > pgctl->operate.exits)
         log_tail(pgctl, ret_error);
     else if (guard->failure[0] != '\0')
         (void)error_set(ret_error, "%s", guard->failure);

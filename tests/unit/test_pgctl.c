@@ -928,6 +928,49 @@ static void a_start_that_fails_says_why(void) {
     must(&b, simple(OPERATE_START));
 }
 
+static bool is_starting(const struct host *host) { return host->facts.server != SERVER_DOWN || has_result(host); }
+
+static pid_t guard_of(const struct host *host) {
+    char path[128], parent[64];
+    snprintf(path, sizeof path, "%s/postmaster.pid", host->data);
+    char *text = file_read(path);
+    assert_non_null(text);
+    snprintf(path, sizeof path, "/proc/%d/status", atoi(text));
+    free(text);
+    FILE *proc = fopen(path, "re");
+    assert_non_null(proc);
+    pid_t pid = 0;
+    while (pid == 0 && fgets(parent, sizeof parent, proc) != NULL)
+        sscanf(parent, "PPid: %d", &pid);
+    fclose(proc);
+    assert_true(pid > 1);
+    return pid;
+}
+
+/* Nobody is left to tell that the server has ended with its guard. */
+static void a_start_ends_with_its_guard(void) {
+    struct operation_result result = {.outcome = OUTCOME_DONE};
+    for (unsigned i = 0; i < 10 && result.outcome == OUTCOME_DONE; i++) { /* until it does not answer before that */
+        pid_t guard = guard_of(&b);
+        must(&b, simple(OPERATE_STOP));
+        struct operation start = {.kind = OPERATE_START, .serial = ++b.serial};
+        b.results_count = 0;
+        pgctl_operate(b.pgctl, &start);
+        until(is_starting, &b, "does not start");
+        kill(guard, SIGKILL);
+        until(has_result, &b, "starts for ever");
+        result = b.results[0];
+        if (result.outcome == OUTCOME_DONE) {
+            until(is_down, &b, "outlives its guard");
+            must(&b, simple(OPERATE_START));
+        }
+    }
+    assert_int_equal(result.outcome, OUTCOME_FAILED);
+    assert_non_null(strstr(result.error.text, "its guard was killed"));
+    until(is_down, &b, "is not down");
+    must(&b, simple(OPERATE_START));
+}
+
 static void closed(void) {
     host_close(&a, false);
     host_close(&b, false);
@@ -1058,6 +1101,7 @@ int main(void) {
         LIFE(a_cancelled_operation_is_told_first),
         LIFE(adopted),
         LIFE(a_start_that_fails_says_why),
+        LIFE(a_start_ends_with_its_guard),
         LIFE(closed),
     };
     if (mkdtemp(top) == NULL)
