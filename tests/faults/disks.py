@@ -19,6 +19,8 @@ class Disk:
         """A new one, mounted at `at`, and the servers' user's."""
         self.at = at
         self._lock = threading.Lock()
+        self._ballast = at / "ballast"
+        self._full = False
         self._device = workshop / name
         self._device.mkdir(parents=True)
         self._server = subprocess.Popen([SERVER, self._device, str(megabytes * MEGABYTE)], stdin=subprocess.PIPE,
@@ -57,11 +59,13 @@ class Disk:
         self._unmount()
         self.tell("well")
         self._mount()
+        if not self._full:  # that it was emptied may be what was not flushed
+            self._ballast.unlink(missing_ok=True)
 
     def fill(self):
         """To the last block; returns what empties it."""
-        ballast, size = self.at / "ballast", 256 * MEGABYTE
-        descriptor, end = os.open(ballast, os.O_CREAT | os.O_WRONLY), 0
+        self._full, size = True, 256 * MEGABYTE
+        descriptor, end = os.open(self._ballast, os.O_CREAT | os.O_WRONLY), 0
         while size >= 4096:
             try:
                 os.posix_fallocate(descriptor, end, size)
@@ -69,7 +73,11 @@ class Disk:
             except OSError:
                 size //= 2
         os.close(descriptor)
-        return lambda: ballast.unlink(missing_ok=True)
+
+        def empty():
+            self._full = False
+            self._ballast.unlink(missing_ok=True)
+        return empty
 
     def close(self):
         self.power_cut()

@@ -2,6 +2,7 @@
 
 It tells over the console what happens. What it is to do, and where the programs are, the kernel's command line says.
 """
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -114,8 +115,9 @@ def hang(build):
     start(build, f"watchdog: required\nwatchdog_device: {device}\n")
     connect()
     for directory in pathlib.Path("/proc").glob("[0-9]*"):
-        if (directory / "comm").read_text(encoding="utf-8").startswith("ttorch-guard"):
-            os.kill(int(directory.name), signal.SIGSTOP)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if (directory / "comm").read_text(encoding="utf-8").startswith("ttorch-guard"):
+                os.kill(int(directory.name), signal.SIGSTOP)
     say("frozen")
     signal.pause()
 
