@@ -64,7 +64,7 @@ def flip_metadata(member):
 DAMAGES = {
     "log-first": (flip_in_first_entry, "damaged at byte"),
     "log-last": (flip_in_last_entry, "damaged at byte"),
-    "log-cut": (cut_open_segment, "cut off at byte 4096"),
+    "log-cut": (cut_open_segment, "/raft/log/open-"),  # cut off there, or within an entry: damaged where that begins
     "log-end-missing": (remove_open_segments, "but had reached"),
     "metadata": (flip_metadata, "contradict each other"),
     "metadata-cut": (lambda member: [cut(raft(member) / "log" / f"metadata{i}", 7) for i in (1, 2)],
