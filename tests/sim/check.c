@@ -133,6 +133,8 @@ void check_committed(struct world *world, const Command *command, enum applied a
 void check_told(struct world *world, unsigned member, const Observation *told) {
     if (told->prepared_seal == 0 || told->prepared_seal != world->topology.seal_index || !world->topology.sealed)
         return;
+    if (told->copy == 0)
+        return; /* of a data directory without a number: counts for nothing */
     world->claimed[member].seal = told->prepared_seal;
     world->claimed[member].copy = told->copy;
     world->claimed[member].length = (unsigned)((told->position.lsn - LSN_OF(0)) / 8);
