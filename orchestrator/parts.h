@@ -13,8 +13,8 @@ Command *propose(struct core *core, struct actions *actions, enum proposer propo
 /* Our own id is the primary's of the standing epoch, sealed or not. */
 bool is_primary(const struct core *core);
 bool is_witness(const struct core *core);
-/* An observation of this member has come within `age`. */
 #define HEARD_AGE msec(1000) /* an observation older than this says nothing about now */
+/* An observation of this member has come within `age`. */
 bool heard_within(const struct core *core, uint32_t member, nsec age);
 const Observation *observation(const struct core *core, uint32_t member);
 const char *member_name(const struct core *core, uint32_t member);

@@ -22,8 +22,7 @@
 #define ENTRY_BYTES  16
 #define SECTOR       512
 
-/* libraft's CRC-32 is not the usual one: the same polynomial from the other end, and nothing is inverted. */
-static uint32_t checksum(const uint8_t *bytes, size_t length) {
+uint32_t segment_checksum(const uint8_t *bytes, size_t length) {
     uint32_t crc = 0;
     for (size_t i = 0; i < length; i++) {
         crc ^= (uint32_t)bytes[i] << 24;
@@ -62,13 +61,13 @@ static size_t batch_extent(const uint8_t *bytes, size_t length, bool *ret_sound)
     if (count == 0 || count > (length - BATCH_FIXED) / ENTRY_BYTES)
         return BATCH_FIXED;
     size_t header = 8 + (size_t)count * ENTRY_BYTES;
-    if (checksum(bytes + 8, header) != get_u32(bytes))
+    if (segment_checksum(bytes + 8, header) != get_u32(bytes))
         return 8 + header;
     for (uint64_t i = 0; i < count; i++)
         data += (get_u32(bytes + BATCH_FIXED + i * ENTRY_BYTES + 12) + 7u) / 8 * 8;
     if (data > length - 8 - header)
         return length;
-    *ret_sound = checksum(bytes + 8 + header, data) == get_u32(bytes + 4);
+    *ret_sound = segment_checksum(bytes + 8 + header, data) == get_u32(bytes + 4);
     return 8 + header + (size_t)data;
 }
 

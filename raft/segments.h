@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 
+/* libraft's CRC-32 is not the usual one: the same polynomial from the other end, and nothing is inverted. */
+uint32_t segment_checksum(const uint8_t *bytes, size_t length);
 /* FAILED: damaged, with the file and the place. `size` is that of every segment that has been written to. */
 status segments_check(const char *log_directory, size_t size, struct error *error) must_check;
 /* The same for the bytes of one file; `torn` says whether its last write was cut short. */

@@ -72,12 +72,12 @@ def choose(cluster, target, rng):
 def strike(cluster, blows, rng):
     """Strikes and heals each at its time; returns those that struck."""
     begun, struck = time.monotonic(), []
-    todo = sorted(blows, key=lambda blow: blow.at)
+    coming = sorted(blows, key=lambda blow: blow.at)
     healing = []
-    while todo or healing:
+    while coming or healing:
         now = time.monotonic() - begun
-        if todo and todo[0].at <= now:
-            blow = todo.pop(0)
+        if coming and coming[0].at <= now:
+            blow = coming.pop(0)
             blow.host = choose(cluster, blow.target, rng)
             blow.heal = FAULTS[blow.name](blow.host) if blow.host else None
             if blow.heal:

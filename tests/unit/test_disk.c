@@ -23,16 +23,6 @@
 #define SMALL_BYTES  40
 #define SEGMENT_SIZE 4096
 
-static uint32_t checksum(const uint8_t *bytes, size_t length) {
-    uint32_t crc = 0;
-    for (size_t i = 0; i < length; i++) {
-        crc ^= (uint32_t)bytes[i] << 24;
-        for (unsigned bit = 0; bit < 8; bit++)
-            crc = crc << 1 ^ (crc >> 31 != 0 ? 0x04c11db7u : 0);
-    }
-    return crc;
-}
-
 static size_t batch_put(uint8_t *at, uint32_t size) {
     const uint64_t count = 1, term = 1;
     memcpy(at + 8, &count, 8);
@@ -40,7 +30,7 @@ static size_t batch_put(uint8_t *at, uint32_t size) {
     at[24] = 1;
     memcpy(at + 28, &size, 4);
     memset(at + 32, 0x55, size);
-    uint32_t header = checksum(at + 8, 24), data = checksum(at + 32, size);
+    uint32_t header = segment_checksum(at + 8, 24), data = segment_checksum(at + 32, size);
     memcpy(at, &header, 4);
     memcpy(at + 4, &data, 4);
     return 32 + size;
