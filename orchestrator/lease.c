@@ -11,11 +11,19 @@
 /* Clock rates may differ by 2 % between two machines. */
 nsec lease_margin(uint32_t duration_ms) { return planted(DRIFT) ? 0 : msec(duration_ms) / 50 + msec(WAKE_AND_KILL_MS); }
 
+/* Down, and another data directory is there: a backup, which somebody may start as a primary. So nothing can be given
+ * back, and yet we shall not write again. */
+static bool data_was_replaced(const struct core *core) {
+    return core->facts.server == SERVER_DOWN && core->facts.data == DATA_COMPLETE &&
+           core->facts.copy != core->topology.primary.copy;
+}
+
 /* What is being killed writes no more, but may take long to die: a process that waits for a hung disk cannot. Others
  * need not wait for that: the lease runs out. */
 static bool may_renew(const struct core *core) {
     return core->synced && is_primary(core) && !core->topology.sealed && core->facts.guard &&
-           core->facts.server != SERVER_STOPPING && core->relinquished_epoch != core->topology.epoch;
+           core->facts.server != SERVER_STOPPING && !data_was_replaced(core) &&
+           core->relinquished_epoch != core->topology.epoch;
 }
 
 static void send_renewal(struct core *core, struct actions *actions) {

@@ -75,8 +75,6 @@ static void judge_primacy(struct core *core, struct actions *actions) {
                                                             : "PostgreSQL is down");
     else if (facts->server == SERVER_DOWN && facts->data != DATA_COMPLETE && facts->data != DATA_UNKNOWN)
         relinquish(core, actions, "its data directory is gone");
-    else if (facts->server == SERVER_DOWN && facts->data == DATA_COMPLETE && facts->copy != core->topology.primary.copy)
-        relinquish(core, actions, "its data directory is another one now");
     else if (facts->server == SERVER_STANDBY && facts->unfenced[0] != '\0')
         relinquish(core, actions, facts->unfenced);
     else if (facts->server == SERVER_STANDBY && facts->position.timeline == epoch_timeline(core))
