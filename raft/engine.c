@@ -238,6 +238,10 @@ static int watched_load(struct raft_io *io, raft_term *term, raft_id *vote, stru
 static int watched_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
                         raft_io_send_cb done) {
     struct record *record = record_of_io(io);
+    if (!record->failed && heartbeat_send(record, message)) {
+        done(request, 0);
+        return 0;
+    }
     int result = record->failed ? RAFT_NOCONNECTION : record->engine.uv.send(io, request, message, done);
     if (result != 0)
         done(request, result);
@@ -310,22 +314,31 @@ static const char *message_fault(const struct record *record, const struct raft_
     return NULL;
 }
 
+/* Up to where its log is ours. */
+static void log_note(struct peer *peer, const struct raft_append_entries_result *result) {
+    if (peer->has_log_of != result->term)
+        peer->has_log = 0;
+    peer->has_log_of = result->term;
+    if (result->rejected == 0 && result->last_log_index > peer->has_log)
+        peer->has_log = result->last_log_index;
+}
+
 static void contact_note(struct record *record, const struct raft_message *message) {
     struct engine *engine = &record->engine;
     struct peer *peer = peer_named(record, message->server_address);
     if (message_term(message) != engine->raft.current_term)
         return;
-    if (message->type == RAFT_APPEND_ENTRIES_RESULT && engine->raft.state == RAFT_LEADER && peer != NULL)
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && engine->raft.state == RAFT_LEADER && peer != NULL) {
         peer->answered_at = time_now();
-    else if (from_leader(message) && engine->raft.state == RAFT_FOLLOWER)
+        log_note(peer, &message->append_entries_result);
+    } else if (from_leader(message) && engine->raft.state == RAFT_FOLLOWER)
         engine->quorum_heard_at = time_now();
 }
 
-static void on_receive(struct raft_io *io, struct raft_message *message) {
-    struct record *record = record_of_io(io);
+void engine_receive(struct record *record, struct raft_message *message) {
     const char *fault = message_fault(record, message);
     if (fault == NULL) {
-        record->engine.receive(io, message);
+        record->engine.receive(&record->engine.io, message);
         contact_note(record, message);
         return;
     }
@@ -333,6 +346,8 @@ static void on_receive(struct raft_io *io, struct raft_message *message) {
         record_notice(record, "raft message from %s dropped: %s", message->server_address, fault);
     message_discard(message);
 }
+
+static void on_receive(struct raft_io *io, struct raft_message *message) { engine_receive(record_of_io(io), message); }
 
 static void on_tick(struct raft_io *io) { (void)io; }
 

@@ -44,7 +44,7 @@ status frame_parse(const uint8_t *bytes, size_t available, size_t max_payload, s
     if (available < FRAME_HEADER_BYTES)
         return OK;
     size_t length = get_u32(bytes + 4);
-    if (bytes[3] < FRAME_HELLO || bytes[3] > FRAME_OUTCOME)
+    if (bytes[3] < FRAME_HELLO || bytes[3] > FRAME_HEARD)
         return error_set(error, "frame of unknown type %u", bytes[3]);
     if (length > max_payload)
         return error_set(error, "frame of %zu bytes, more than %zu", length, max_payload);

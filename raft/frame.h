@@ -20,7 +20,9 @@ enum frame_type {
     FRAME_LINES_END,
     FRAME_FOUNDED,
     FRAME_PROPOSE,
-    FRAME_OUTCOME
+    FRAME_OUTCOME,
+    FRAME_HEARTBEAT,
+    FRAME_HEARD
 };
 
 struct frame {

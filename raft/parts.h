@@ -6,6 +6,7 @@
  *   transport.c   libraft's streams over our connections
  *   connection.c  TCP: listening, dialling, hello, frames
  *   peers.c       the message connections
+ *   heartbeat.c   what libraft says all the time, over those
  *   founding.c    from fresh directories to one cluster
  *   rejoin.c      a member whose record was lost comes back
  *   ballot.c, segments.c, identity.c: what is on disk, and whether it can be trusted
@@ -25,7 +26,7 @@
 #include "raft/record.h"
 #include "raft/resolve.h"
 
-#define PEER_PROTOCOL     1
+#define PEER_PROTOCOL     2
 #define CLUSTER_NAME_MAX  63
 #define HELLO_BYTES_MAX   2048 /* largest frame before the hello has been accepted */
 #define SEND_BACKLOG_MAX  1048576
@@ -113,7 +114,10 @@ struct peer {
     uint64_t raft_id, cluster_id;
     uint32_t start_count;
     bool rejoining;
-    nsec answered_at; /* an AppendEntries result of our term */
+    nsec answered_at;   /* an AppendEntries result of our term */
+    raft_index has_log; /* up to where it said that its log reaches, in the term `has_log_of` */
+    raft_term has_log_of;
+    nsec other_way_at; /* when the next heartbeat must go libraft's way; see heartbeat.c */
     /* While founding. */
     enum lines lines;
     bool *lines_seen; /* of ours */
@@ -135,6 +139,12 @@ struct refusal {
 status peer_hello_check(struct record *record, struct peer *expected, const PeerHello *hello, struct peer **ret_peer,
                         struct refusal *ret_refusal) must_check;
 bool peer_reachable(const struct peer *peer);
+
+/* ---- heartbeat.c ------------------------------------------------------------------------------------------------ */
+
+/* Sends the message to its member, if it is a short one that may go by the message connection; else false. */
+bool heartbeat_send(struct record *record, const struct raft_message *message);
+status heartbeat_frame(struct connection *connection, const struct frame *frame, struct error *error) must_check;
 
 /* ---- founding.c ------------------------------------------------------------------------------------------------ */
 
@@ -212,6 +222,8 @@ bool engine_leads(const struct record *record); /* with an entry of its own term
 const struct raft_server *engine_server(const struct record *record, const char *name);
 status engine_add_voter(struct record *record, struct peer *peer, struct error *error); /* one step of it */
 status engine_remove(struct record *record, uint64_t raft_id, struct error *error) must_check;
+/* A message of libraft's has come; its strings and entries are the engine's from here on. */
+void engine_receive(struct record *record, struct raft_message *message);
 bool engine_settled(const struct record *record); /* the newest configuration is committed, as far as we know */
 void engine_step_aside(struct record *record, const char *name);
 unsigned engine_voters(const struct record *record);

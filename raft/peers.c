@@ -99,6 +99,7 @@ void peers_opened(struct connection *connection) {
     struct connection *old = peer->messages;
     peer->messages = connection;
     peer->disowns = false;
+    peer->has_log_of = 0; /* who was started anew has no stream for libraft either */
     if (old != NULL && old != connection) {
         connection_close(old, "replaced");
         proposals_disconnected(record, peer);
@@ -179,6 +180,9 @@ status peers_frame(struct connection *connection, const struct frame *frame, str
     case FRAME_PROPOSE:
     case FRAME_OUTCOME:
         return proposals_frame(record, peer, frame, error);
+    case FRAME_HEARTBEAT:
+    case FRAME_HEARD:
+        return heartbeat_frame(connection, frame, error);
     case FRAME_HELLO:
     case FRAME_REFUSED:
         break;

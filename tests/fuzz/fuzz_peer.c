@@ -22,6 +22,8 @@ static union {
     PeerFounded founded;
     PeerPropose propose;
     PeerOutcome outcome;
+    PeerHeartbeat heartbeat;
+    PeerHeard heard;
 } decoded;
 
 static bool decode(const struct frame *frame, const pb_msgdesc_t *fields) {
@@ -65,6 +67,12 @@ static void frame_look(const struct frame *frame) {
     case FRAME_OUTCOME:
         if (decode(frame, PeerOutcome_fields))
             TERMINATED(decoded.outcome.why);
+        break;
+    case FRAME_HEARTBEAT:
+        (void)decode(frame, PeerHeartbeat_fields);
+        break;
+    case FRAME_HEARD:
+        (void)decode(frame, PeerHeard_fields);
         break;
     case FRAME_PING:
     case FRAME_MESSAGE:
