@@ -113,6 +113,7 @@ struct core {
     uint32_t failed_promotion_epoch; /* promoting for it was begun and did not succeed: kill, then give up */
     nsec down_since;
     nsec hung_since;
+    nsec standbys_lacked_at; /* as primary: commits were last seen to wait for want of standbys */
     nsec followed_at;
     nsec streaming_lost_at;           /* attached, yet not streaming since then; 0 = streaming */
     uint32_t attached_epoch;          /* FOLLOW done in this epoch */

@@ -209,13 +209,20 @@ static bool was_acknowledged_by_standbys(const Topology *topology) {
     return false;
 }
 
+/* The data directory that it tells of. The recorded number may be of one that it was yet to make, and did not. */
+static uint32_t copy_told(const struct core *core, const Member *member) {
+    const Observation *seen = observation(core, member->id);
+    return seen->data == DATA_COMPLETE && seen->copy != 0 ? seen->copy : member->copy;
+}
+
 /* `strict` never goes below one acknowledgement: then every other data member may give it. */
 static void rule_of_everyone(const struct core *core, Assign *assign) {
     Rule *rule = &assign->rule;
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         const Member *member = &core->topology.members[i];
-        if (!member->witness && member->id != assign->primary.member && member->copy != 0)
-            rule->standbys[rule->standbys_count++] = (Copy){.member = member->id, .copy = member->copy};
+        uint32_t copy = copy_told(core, member);
+        if (!member->witness && member->id != assign->primary.member && copy != 0)
+            rule->standbys[rule->standbys_count++] = (Copy){.member = member->id, .copy = copy};
     }
 }
 

@@ -37,6 +37,8 @@ nsec lease_margin(uint32_t duration_ms);
 /* ---- rule.c ---- */
 /* How many of the rule's standbys have flushed up to `lsn`, by the rows that the primary sees. */
 unsigned rule_flushed(const Topology *topology, const Rule *rule, const Sender *senders, unsigned count, uint64_t lsn);
+/* How many of them stream from it, caught up. */
+unsigned rule_streaming(const Topology *topology, const Rule *rule, const Sender *senders, unsigned count);
 void rule_setting(const Topology *topology, const Rule *rule, struct rule_setting *ret_setting);
 const Rule *rule_newest(const Topology *topology);
 /* "ANY 1 (m2, m3)", or "none (degraded)" */

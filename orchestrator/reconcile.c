@@ -104,8 +104,20 @@ static void judge_durability(struct core *core) {
         core->acknowledged_generation = rule->generation;
 }
 
+/* `strict` never goes below one acknowledgement: its writes wait until standbys stream, and its PostgreSQL is well. */
+static bool lacks_standbys(const struct core *core) {
+    const struct facts *facts = &core->facts;
+    const Rule *rule = rule_newest(&core->topology);
+    return core->topology.settings.durability == DURABILITY_STRICT && rule != NULL &&
+           rule_streaming(&core->topology, rule, facts->senders, facts->senders_count) < rule->needed;
+}
+
 void reconcile_facts(struct core *core) {
     const struct facts *facts = &core->facts;
+    if (facts->copy == core->granted_copy)
+        core->granted_copy = 0; /* it is made, whether or not that operation said so: no other may get its number */
+    if (facts->server == SERVER_PRIMARY && lacks_standbys(core))
+        core->standbys_lacked_at = core->now;
     if (facts->server == SERVER_DOWN) {
         if (core->down_since == 0)
             core->down_since = core->now;
@@ -142,7 +154,7 @@ static bool waits_for(struct core *core, nsec since, nsec patience) {
 static const char *primary_trouble(struct core *core) {
     const struct facts *facts = &core->facts;
     nsec timeout = msec(core->config.probe_timeout_ms);
-    if (waits_for(core, facts->durable_pending, timeout))
+    if (waits_for(core, facts->durable_pending, timeout) && due(core, core->standbys_lacked_at + timeout))
         return "a durable write has not returned within the probe's timeout";
     if (waits_for(core, facts->answer_pending, timeout) || waits_for(core, core->hung_since, timeout))
         return "it has not answered within the probe's timeout";

@@ -28,19 +28,31 @@ static bool sender_copy(const Topology *topology, const Sender *sender, uint32_t
     return true;
 }
 
+static bool is_standby(const Topology *topology, const Rule *rule, unsigned number, const Sender *sender) {
+    Copy copy;
+    return sender_copy(topology, sender, rule->epoch, &copy) && copy_equal(copy, rule->standbys[number]);
+}
+
 unsigned rule_flushed(const Topology *topology, const Rule *rule, const Sender *senders, unsigned count, uint64_t lsn) {
     unsigned flushed = 0;
     for (unsigned i = 0; i < rule->standbys_count; i++) {
-        for (unsigned j = 0; j < count; j++) {
-            Copy copy;
-            if (senders[j].flush_lsn >= lsn && sender_copy(topology, &senders[j], rule->epoch, &copy) &&
-                copy_equal(copy, rule->standbys[i])) {
-                flushed++;
-                break;
-            }
-        }
+        bool has = false;
+        for (unsigned j = 0; j < count && !has; j++)
+            has = senders[j].flush_lsn >= lsn && is_standby(topology, rule, i, &senders[j]);
+        flushed += has;
     }
     return flushed;
+}
+
+unsigned rule_streaming(const Topology *topology, const Rule *rule, const Sender *senders, unsigned count) {
+    unsigned streaming = 0;
+    for (unsigned i = 0; i < rule->standbys_count; i++) {
+        bool streams = false;
+        for (unsigned j = 0; j < count && !streams; j++)
+            streams = strcmp(senders[j].state, "streaming") == 0 && is_standby(topology, rule, i, &senders[j]);
+        streaming += streams;
+    }
+    return streaming;
 }
 
 void rule_setting(const Topology *topology, const Rule *rule, struct rule_setting *ret_setting) {

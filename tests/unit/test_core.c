@@ -301,6 +301,37 @@ static void serving_slow_disk(void) {
     serving();
     core.facts.durable_pending = core.now - msec(1001);
 }
+static void stream_from_us(uint32_t member) { /* caught up, by what the primary sees */
+    Sender *sender = &core.facts.senders[core.facts.senders_count++];
+    snprintf(sender->name, sizeof sender->name, "m%u_1_3", member);
+    snprintf(sender->state, sizeof sender->state, "streaming");
+}
+/* Facts that come while a durable write has been waiting for long. */
+static void waits_in_strict(void) {
+    serving_slow_disk();
+    core.topology.settings.durability = DURABILITY_STRICT;
+    reconcile_facts(&core);
+}
+static void waits_for_a_standby(void) {
+    waits_in_strict();
+    core.now += msec(500);
+}
+static void a_standby_catches_up(void) {
+    serving_slow_disk();
+    stream_from_us(2);
+    snprintf(core.facts.senders[0].state, sizeof core.facts.senders[0].state, "catchup");
+    waits_in_strict();
+}
+static void a_standby_came_just_now(void) {
+    waits_in_strict();
+    core.now += msec(500);
+    stream_from_us(2);
+    reconcile_facts(&core);
+}
+static void a_standby_came_and_it_hangs(void) {
+    a_standby_came_just_now();
+    core.now += msec(501);
+}
 static void serving_fast_disk(void) {
     serving();
     core.facts.durable_pending = core.now - msec(900);
@@ -418,6 +449,10 @@ static void test_reconcile_primary(void **state) {
         {"a joint rule", serving_joint, OPERATE_RULE, false},
         {"a durable write hangs", serving_slow_disk, OPERATE_KILL, false},
         {"a durable write is slow", serving_fast_disk, OPERATE_NONE, false},
+        {"`strict`: it waits for a standby", waits_for_a_standby, OPERATE_NONE, false},
+        {"`strict`: a standby catches up", a_standby_catches_up, OPERATE_NONE, false},
+        {"`strict`: a standby came just now", a_standby_came_just_now, OPERATE_NONE, false},
+        {"`strict`: a standby came, and it hangs", a_standby_came_and_it_hangs, OPERATE_KILL, false},
         {"it does not answer", serving_silent, OPERATE_KILL, false},
         {"it is slow to answer", serving_slow_to_answer, OPERATE_NONE, false},
         {"lets no new session in", serving_shut, OPERATE_KILL, false},
@@ -626,6 +661,37 @@ static void test_choose(void **state) {
     }
 }
 
+/* ---- assign ---- */
+
+static const Assign *assigned_now(void) {
+    actions.count = 0;
+    decide_step(&core, &actions);
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_PROPOSE && actions.list[i].propose.command.which_body == Command_assign_tag)
+            return &actions.list[i].propose.command.body.assign;
+    return NULL;
+}
+
+/* m2 has diverged, and a number that it was given is of a directory that it never made. m3 is silent. */
+static void test_strict_names_what_is_there(void **state) {
+    (void)state;
+    standing_epoch(1);
+    seal();
+    core.leader = true;
+    core.topology.settings.durability = DURABILITY_STRICT;
+    core.topology.members[1].copy = 2;
+    report(1, 1, 4, 6000);
+    report(2, 1, 3, 5001);
+    core.seen[2].released_seal = 50;
+    const Assign *assign = assigned_now();
+    assert_non_null(assign);
+    assert_int_equal(assign->primary.member, 1);
+    assert_int_equal(assign->rule.needed, 1);
+    assert_int_equal(assign->rule.standbys_count, 2);
+    assert_true(rule_names_copy(&assign->rule, (Copy){2, 1}));
+    assert_true(rule_names_copy(&assign->rule, (Copy){3, 1}));
+}
+
 /* ---- voter and lease ---- */
 
 static void test_voter(void **state) {
@@ -788,8 +854,38 @@ static void test_clone_knows_the_divergence(void **state) {
     assert_int_equal(core.job.operation.base.lsn, 5000);
 }
 
+static void see(uint32_t copy, DataState data) {
+    core.facts.copy = copy;
+    core.facts.data = data;
+    core.facts.seen_at = core.now;
+    struct facts facts = core.facts;
+    core_step(&core, &(struct event){.kind = EVENT_FACTS, .now = core.now, .facts = &facts}, &actions);
+}
+
+/* A clone is said to have failed, and yet it is there; then it is lost, and a backup put in its place. */
+static void test_a_number_is_given_once(void **state) {
+    (void)state;
+    standing_epoch(2);
+    empty();
+    assert_int_equal(next_operation(), OPERATE_CLONE);
+    struct operation_result result = {
+        .serial = core.job.operation.serial, .kind = OPERATE_CLONE, .outcome = OUTCOME_FAILED};
+    reconcile_result(&core, &actions, &result);
+    see(0, DATA_EMPTY);
+    assert_int_equal(core.granted_copy, 1); /* it has failed: the number is still to be used */
+    see(1, DATA_COMPLETE);
+    assert_int_equal(core.granted_copy, 0);
+    core.job.running = false;
+    core.proposing[PROPOSER_MEMBER] = false;
+    see(0, DATA_COMPLETE);
+    assert_false(core.job.running);
+    assert_true(core.proposing[PROPOSER_MEMBER]); /* asks for another one */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strict_names_what_is_there),
+        cmocka_unit_test(test_a_number_is_given_once),
         cmocka_unit_test(test_reconcile_standby),
         cmocka_unit_test(test_reconcile_primary),
         cmocka_unit_test(test_told_to_stop_before_the_record_is_known),
