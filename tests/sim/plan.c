@@ -412,6 +412,8 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
         play_scenes(&dice, plan, bug);
     } else
         roll_faults(&dice, plan, bug);
+    if (bug < 0 && roll(&dice, 8) == 0)
+        plan->copying_ms = 1000 + (unsigned)roll(&dice, 14000);
 }
 
 /* ---- happening ---- */
@@ -498,6 +500,7 @@ static void lose_data(struct world *world, unsigned member, bool restored) {
     if (!may_lose(world, member) || (restored && postgres->length < 40))
         return;
     kill_postgres(world, member, 0);
+    postgres->lost_copy = postgres->copy;
     postgres->copy = 0;
     postgres->data = restored ? DATA_COMPLETE : DATA_EMPTY;
     postgres->length = postgres->flushed = restored ? postgres->length - 1 - (unsigned)draw(world, 20) : 0;

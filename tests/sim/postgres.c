@@ -587,7 +587,9 @@ static nsec usual_time(struct world *world, enum operation_kind kind) {
         [OPERATE_START] = 300,  [OPERATE_STOP] = 200,   [OPERATE_KILL] = 10,    [OPERATE_CUT] = 30,
         [OPERATE_FOLLOW] = 10,  [OPERATE_PROMOTE] = 80, [OPERATE_RULE] = 5,     [OPERATE_CHECKPOINT] = 50,
         [OPERATE_PAUSE] = 100};
-    return msec(1) + draw_time(world, msec(most[kind]) / world->plan.hurry);
+    bool copies = (kind == OPERATE_CLONE || kind == OPERATE_REWIND) && world->plan.copying_ms > 0;
+    return msec(1) + draw_time(world, msec(most[kind]) / world->plan.hurry) +
+           (copies ? draw(world, msec(world->plan.copying_ms)) : 0);
 }
 
 static unsigned common_length(const struct modelled_postgres *a, const struct modelled_postgres *b) {

@@ -51,20 +51,17 @@ static void explain_stuck(void) {
     }
 }
 
-/* The two situations of docs/SIMULATOR.md in which the cluster rightly waits for somebody to help. */
+/* What docs/SIMULATOR.md says under "Known limits": nobody but the old primary is known to have everything, and a fault
+ * took its disk. */
 static bool waits_for_help(void) {
     const Topology *topology = &world->topology;
-    for (unsigned i = 0; i < topology->rules_count; i++) {
+    for (unsigned i = 0; i < topology->rules_count && topology->sealed; i++) {
         const Rule *rule = &topology->rules[i];
         const struct modelled_postgres *primary = &world->members[rule->primary.member - 1].postgres;
-        if (rule->needed == 0 && topology->settings.durability == DURABILITY_QUORUM && !topology->open &&
-            primary->copy != rule->primary.copy)
+        if (rule->needed == 0 && topology->settings.durability == DURABILITY_QUORUM &&
+            primary->lost_copy == rule->primary.copy)
             return true;
     }
-    for (unsigned i = 0; i < world->members_count; i++)
-        if (topology->settings.durability == DURABILITY_STRICT && !topology->open &&
-            world->members[i].postgres.data == DATA_BROKEN)
-            return true;
     return false;
 }
 

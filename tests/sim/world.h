@@ -104,7 +104,8 @@ struct plan {
     unsigned snapshot_every; /* log entries */
     bool wall_jumps;         /* wall clocks show anything at all */
     bool poolers;
-    unsigned hurry; /* operations take 1 / hurry of their usual time */
+    unsigned hurry;      /* operations take 1 / hurry of their usual time */
+    unsigned copying_ms; /* a big database: clones and rewinds take up to so much longer */
     unsigned faults_count;
     struct fault faults[FAULTS_MAX];
     nsec ends; /* of all faults */
@@ -139,6 +140,7 @@ struct sender {
 struct modelled_postgres {
     DataState data;
     uint32_t copy;
+    uint32_t lost_copy; /* what a fault did away with last */
     uint32_t pledged;
     ServerState server;
     bool standby_signal;
