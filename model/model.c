@@ -177,8 +177,8 @@ const char *history_kind_name(HistoryKind kind) {
 }
 
 const char *operation_kind_name(enum operation_kind kind) {
-    static const char *const names[] = {"nothing", "initdb", "adopt",  "clone",   "rewind", "start",      "stop",
-                                        "kill",    "cut",    "follow", "promote", "rule",   "checkpoint", "pause"};
+    static const char *const names[] = {"nothing", "initdb", "adopt", "clone",   "rewind", "start",      "stop", "kill",
+                                        "cut",     "follow", "fetch", "promote", "rule",   "checkpoint", "pause"};
     return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
 }
 

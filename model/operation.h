@@ -16,6 +16,8 @@ enum operation_kind {
     OPERATE_KILL,    /* the guard kills every process of the instance; also the fence */
     OPERATE_CUT,     /* standby: cut the receiver, replay all; pledge `epoch`; result.position is final */
     OPERATE_FOLLOW,  /* standby: stream from `upstream` as `name`; reload, no restart */
+    OPERATE_FETCH,   /* standby, cut: stream from `upstream`, which is cut as well, as `name` (of epoch 0: no rule has
+                      * it);   a CUT is to follow */
     OPERATE_PROMOTE, /* standby, cut, at `base`: write `rule`, promote to `timeline`, put standby.signal back */
     OPERATE_RULE,    /* primary: write `rule`, wait until every sender uses it; result.lsn = WAL end at that moment */
     OPERATE_CHECKPOINT, /* primary: an immediate one, before a planned stop */
@@ -41,8 +43,8 @@ struct operation {
     uint64_t serial;           /* echoed in the result */
     uint32_t epoch;            /* CUT: the sealed epoch to pledge. FOLLOW, PROMOTE: the epoch that begins */
     uint32_t copy;             /* INITDB, ADOPT, CLONE */
-    struct upstream upstream;  /* CLONE, REWIND, FOLLOW */
-    char application_name[64]; /* FOLLOW: `<member>_<copy>_<epoch>` */
+    struct upstream upstream;  /* CLONE, REWIND, FOLLOW, FETCH */
+    char application_name[64]; /* FOLLOW, FETCH: `<member>_<copy>_<epoch>` */
     Position base;             /* PROMOTE: refuse unless the position is exactly this. CLONE: where the WAL of the
                                 * directory to be replaced left the primary's history; lsn 0 = it did not */
     uint32_t timeline;         /* PROMOTE: the timeline that the new primary must get */

@@ -78,6 +78,22 @@ static bool majority_released(const struct core *core, struct choice *choice) {
     return false;
 }
 
+uint32_t candidate_source(const struct core *core) {
+    uint32_t source = 0;
+    Position highest = {0};
+    for (unsigned i = 0; i < core->topology.members_count; i++) {
+        const Member *member = &core->topology.members[i];
+        if (!candidate_reports(core, member->id))
+            continue;
+        int order = position_compare(observation(core, member->id)->position, highest);
+        if (order > 0 || (order == 0 && member->priority > 0)) {
+            highest = observation(core, member->id)->position;
+            source = member->priority > 0 ? 0 : member->id;
+        }
+    }
+    return source;
+}
+
 /* ---- the choice ---- */
 
 struct candidate {
@@ -155,8 +171,8 @@ static bool async_loss_allowed(struct core *core, struct choice *choice) {
 static bool best_reporter(const struct core *core, struct choice *choice) {
     const Topology *topology = &core->topology;
     bool opened = last_epoch_opened(topology);
+    uint32_t source = candidate_source(core);
     struct candidate best = {0};
-    Position highest = {0};
     for (unsigned i = 0; i < topology->members_count; i++) {
         const Member *member = &topology->members[i];
         if (!candidate_reports(core, member->id))
@@ -168,8 +184,6 @@ static bool best_reporter(const struct core *core, struct choice *choice) {
             .failed_last = !opened && topology->primary.member == member->id,
             .priority = member->priority,
         };
-        if (position_compare(candidate.position, highest) > 0)
-            highest = candidate.position;
         if (planted(RETRY) && candidate.failed_last)
             continue;
         if (member->priority > 0 && (best.id == 0 || candidate_compare(&candidate, &best) < 0))
@@ -179,10 +193,12 @@ static bool best_reporter(const struct core *core, struct choice *choice) {
         snprintf(choice->why, sizeof choice->why, "no member that may be primary has answered the seal yet");
         return false;
     }
-    if (position_compare(best.position, highest) < 0 && !planted(HIGHEST)) {
+    if (source != 0 && !planted(HIGHEST)) {
+        bool streams = position_is_prefix(topology, best.position, observation(core, source)->position);
         snprintf(choice->why, sizeof choice->why,
-                 "%s has less WAL than a member that may not be primary (priority 0); it may miss commits",
-                 member_name(core, best.id));
+                 "%s has less WAL than %s, which may not be primary (priority 0), and %s", member_name(core, best.id),
+                 member_name(core, source),
+                 streams ? "streams it from there first" : "cannot stream it, as it left that history");
         return false;
     }
     choice->member = best.id;

@@ -115,6 +115,7 @@ struct core {
     nsec hung_since;
     nsec standbys_lacked_at; /* as primary: commits were last seen to wait for want of standbys */
     nsec followed_at;
+    nsec fetched_at;                  /* FETCH begun */
     nsec streaming_lost_at;           /* attached, yet not streaming since then; 0 = streaming */
     uint32_t attached_epoch;          /* FOLLOW done in this epoch */
     bool must_rewind;                 /* the position was seen to have left the lineage of the standing epoch */

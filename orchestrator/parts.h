@@ -70,6 +70,8 @@ struct choice {
 void candidate_choose(struct core *core, struct choice *ret_choice);
 /* Answers to the standing seal, from a data directory that can start. */
 bool candidate_reports(const struct core *core, uint32_t member);
+/* Who has more WAL than all that may be primary, and may not be it itself: they stream from it first. 0 = nobody. */
+uint32_t candidate_source(const struct core *core);
 
 /* ---- trace.c ---- */
 void trace_step(struct core *core);

@@ -18,6 +18,8 @@
 #define NOT_STREAMING       msec(300000) /* attached to an open primary, yet not streaming, for whatever reason */
 #define LEASE_FOR_PROMOTION msec(200)    /* what must be left of the lease when promotion begins */
 #define HANDOVER_DEADLINE   msec(15000)  /* SIGTERM: after this, stop without a successor */
+#define FETCH_PATIENCE      msec(1000)   /* from the beginning of a fetch until it streams */
+#define FETCH_AGAIN         msec(3000)   /* in between we are one who has answered the seal */
 #define RETRY_FIRST         msec(100)
 #define RETRY_MAX           msec(5000)
 
@@ -27,7 +29,7 @@ static const uint32_t operation_deadline_ms[] = {
     [OPERATE_REWIND] = 3600000, [OPERATE_START] = 3600000, [OPERATE_STOP] = 10000,
     [OPERATE_KILL] = 10000,     [OPERATE_CUT] = 60000,     [OPERATE_FOLLOW] = 5000,
     [OPERATE_PROMOTE] = 8000,   [OPERATE_RULE] = 5000,     [OPERATE_CHECKPOINT] = 60000,
-    [OPERATE_PAUSE] = 60000,
+    [OPERATE_PAUSE] = 60000,    [OPERATE_FETCH] = 5000,
 };
 
 struct wish {
@@ -265,6 +267,28 @@ static struct wish wish_as_follower(struct core *core) {
     return wish(OPERATE_STOP, "its WAL left the primary's history: it must be rewound");
 }
 
+/* What we have not got yet still comes. */
+static bool still_fetches(struct core *core, uint32_t source) {
+    char name[NAME_MAX_LENGTH + 1];
+    uint32_t copy, epoch;
+    return application_name_parse(core->facts.upstream_name, name, &copy, &epoch) && epoch == 0 &&
+           position_compare(core->facts.position, observation(core, source)->position) < 0 &&
+           (core->facts.streaming || !due(core, core->fetched_at + FETCH_PATIENCE));
+}
+
+/* What we stream from one that is cut as well is final, too, once we are cut again: until then we have not answered. It
+ * is no primary, so that nothing is acknowledged by this, and the pledge stands. */
+static struct wish wish_when_sealed(struct core *core) {
+    const Topology *topology = &core->topology;
+    uint32_t source = self_member(core)->priority > 0 ? candidate_source(core) : 0;
+    if (!core->cut.valid || core->cut.pledged < topology->epoch)
+        return source != 0 && still_fetches(core, source) ? nothing() : wish(OPERATE_CUT, "the epoch was sealed");
+    if (source != 0 && position_is_prefix(topology, core->cut.position, observation(core, source)->position) &&
+        due(core, core->fetched_at + FETCH_AGAIN))
+        return wish(OPERATE_FETCH, "one that may not be primary has more WAL");
+    return nothing();
+}
+
 static struct wish wish_as_standby_server(struct core *core) {
     const Topology *topology = &core->topology;
     if (core->stopping)
@@ -275,10 +299,8 @@ static struct wish wish_as_standby_server(struct core *core) {
         return core->cut.valid ? nothing() : wish(OPERATE_CUT, "before the first primary is assigned");
     if (core->facts.copy == 0)
         return wish(OPERATE_STOP, "its data directory has no number yet");
-    if (topology->sealed) {
-        bool prepared = core->cut.valid && core->cut.pledged >= topology->epoch;
-        return prepared ? nothing() : wish(OPERATE_CUT, "the epoch was sealed");
-    }
+    if (topology->sealed)
+        return wish_when_sealed(core);
     return is_primary(core) ? wish_as_assigned(core) : wish_as_follower(core);
 }
 
@@ -376,13 +398,18 @@ static bool must_break_off(struct core *core) {
     return core->facts.server == SERVER_PRIMARY && wish_as_primary_server(core).kind == OPERATE_KILL;
 }
 
-static void fill_upstream(const struct core *core, struct upstream *upstream) {
-    const Member *primary = topology_member(&core->topology, core->topology.primary.member);
-    if (primary == NULL)
+static void fill_upstream(const struct core *core, struct operation *operation) {
+    bool fetch = operation->kind == OPERATE_FETCH;
+    struct upstream *upstream = &operation->upstream;
+    application_name(operation->application_name, core->config.name, core->facts.copy,
+                     fetch ? 0 : core->topology.epoch);
+    uint32_t id = fetch ? candidate_source(core) : core->topology.primary.member;
+    const Member *member = topology_member(&core->topology, id);
+    if (member == NULL)
         return;
-    snprintf(upstream->name, sizeof upstream->name, "%s", primary->name);
-    snprintf(upstream->host, sizeof upstream->host, "%s", primary->postgres_host);
-    upstream->port = primary->postgres_port;
+    snprintf(upstream->name, sizeof upstream->name, "%s", member->name);
+    snprintf(upstream->host, sizeof upstream->host, "%s", member->postgres_host);
+    upstream->port = member->postgres_port;
 }
 
 static void fill_operation(const struct core *core, struct operation *operation) {
@@ -391,8 +418,7 @@ static void fill_operation(const struct core *core, struct operation *operation)
     operation->epoch = topology->epoch;
     operation->copy = self != NULL ? self->copy : 0;
     operation->deadline_ms = operation_deadline_ms[operation->kind];
-    fill_upstream(core, &operation->upstream);
-    application_name(operation->application_name, core->config.name, core->facts.copy, topology->epoch);
+    fill_upstream(core, operation);
     if (operation->kind == OPERATE_CUT && !topology->sealed && topology->epoch > 0)
         operation->epoch = topology->epoch - 1; /* pledge nothing about the epoch that stands */
     if (operation->kind == OPERATE_PROMOTE || operation->kind == OPERATE_RULE)
@@ -414,8 +440,10 @@ static void begin(struct core *core, struct actions *actions, struct wish wish) 
     job->running = true;
     job->began_at = core->now;
     job->progress[0] = '\0';
-    if (wish.kind == OPERATE_START)
+    if (wish.kind == OPERATE_START || wish.kind == OPERATE_FETCH)
         core->cut.valid = false;
+    if (wish.kind == OPERATE_FETCH)
+        core->fetched_at = core->now;
     act(actions, ACTION_OPERATE)->operation = job->operation;
     say(actions, false, "%s%s%s", operation_kind_name(wish.kind), wish.why[0] != '\0' ? ": " : "", wish.why);
 }

@@ -39,7 +39,7 @@ struct machine {
     unsigned deadline_ms; /* unless the operation says otherwise */
 };
 extern const struct machine machine_initdb, machine_adopt, machine_clone, machine_rewind, machine_start, machine_stop,
-    machine_kill, machine_cut, machine_follow, machine_promote, machine_rule, machine_checkpoint;
+    machine_kill, machine_cut, machine_follow, machine_fetch, machine_promote, machine_rule, machine_checkpoint;
 
 /* Senders that have not yet been seen with the new rule. */
 #define WAITED_SENDERS_MAX 64

@@ -18,6 +18,7 @@ static const struct machine *const machines[] = {
     [OPERATE_REWIND] = &machine_rewind,   [OPERATE_START] = &machine_start, [OPERATE_STOP] = &machine_stop,
     [OPERATE_KILL] = &machine_kill,       [OPERATE_CUT] = &machine_cut,     [OPERATE_FOLLOW] = &machine_follow,
     [OPERATE_PROMOTE] = &machine_promote, [OPERATE_RULE] = &machine_rule,   [OPERATE_CHECKPOINT] = &machine_checkpoint,
+    [OPERATE_FETCH] = &machine_fetch,
 };
 
 static const struct step *current(const struct pgctl *pgctl) {

@@ -1,4 +1,4 @@
-/* CUT and FOLLOW: from whom a standby takes WAL. */
+/* CUT, FOLLOW and FETCH: from whom a standby takes WAL. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -172,3 +172,13 @@ static const struct step follow_steps[] = {
     [FOLLOW_WRITE] = {.name = "write settings", .enter = follow_write},
 };
 const struct machine machine_follow = {follow_steps, FOLLOW_CHECK, 10000};
+
+/* ---- FETCH: FOLLOW without a look at the pledge, as the upstream is no primary ---- */
+
+static void fetch_check(struct pgctl *pgctl) { need_standby(pgctl, FOLLOW_WRITE); }
+
+static const struct step fetch_steps[] = {
+    [FOLLOW_CHECK] = {.name = "check", .enter = fetch_check, .answered = follow_checked},
+    [FOLLOW_WRITE] = {.name = "write settings", .enter = follow_write},
+};
+const struct machine machine_fetch = {fetch_steps, FOLLOW_CHECK, 10000};

@@ -166,6 +166,11 @@ void check_operation(struct world *world, unsigned member, const struct operatio
         violated(world, "I3: m%u begins to promote for epoch %u of m%u", member + 1, operation->epoch,
                  topology->primary.member);
     check_claim(world, member);
+    if (operation->kind != OPERATE_FETCH)
+        return;
+    if (world->members[member].core.cut.valid)
+        violated(world, "I4: m%u goes on to stream, and its answer stands", member + 1);
+    world->claimed[member].seal = 0; /* it is withdrawn */
 }
 
 /* ---- I6: the same record everywhere ---- */

@@ -279,12 +279,12 @@ static enum fault_kind roll_kind(struct dice *dice, int bug) {
 
 /* One in four begins when something happens, and does not wait for it for long. */
 static void roll_cue(struct dice *dice, struct fault *fault) {
-    static const unsigned operations[] = {OPERATE_CUT,     OPERATE_FOLLOW, OPERATE_REWIND, OPERATE_CLONE,
-                                          OPERATE_PROMOTE, OPERATE_RULE,   OPERATE_START,  OPERATE_STOP};
+    static const unsigned operations[] = {OPERATE_CUT,  OPERATE_FOLLOW, OPERATE_REWIND, OPERATE_CLONE, OPERATE_PROMOTE,
+                                          OPERATE_RULE, OPERATE_START,  OPERATE_STOP,   OPERATE_FETCH};
     static const unsigned commands[] = {Command_seal_tag,      Command_assign_tag,    Command_open_tag,
                                         Command_rule_done_tag, Command_new_copy_tag,  Command_started_tag,
                                         Command_assign_tag,    Command_rule_begin_tag};
-    unsigned command = commands[roll(dice, 8)], operation = operations[roll(dice, 8)];
+    unsigned command = commands[roll(dice, 8)], operation = operations[roll(dice, 9)];
     uint64_t kind = roll(dice, 12);
     fault->what = command;
     if (kind > 2 || fault->kind == FAULT_HELD)
@@ -452,6 +452,17 @@ static bool others_intact(const struct world *world, unsigned member) {
     return true;
 }
 
+/* Somebody who may be primary streams from `member`: what it lacks at most is the end of a history that is its own. */
+static bool another_may_be_primary(const struct world *world, unsigned member) {
+    for (unsigned i = 0; i < world->topology.members_count; i++) {
+        const struct modelled_postgres *postgres = &world->members[i].postgres;
+        if (world->topology.members[i].priority > 0 && postgres->attached && postgres->streaming &&
+            postgres->source == (int)member)
+            return true;
+    }
+    return false;
+}
+
 /* What no protocol can save is no fault: a copy is lost only while the others have all that was acknowledged. That is
  * the primary, once it has written in its epoch; or so many of its rule's standbys that they cover it. */
 static bool may_lose(const struct world *world, unsigned member) {
@@ -465,9 +476,6 @@ static bool may_lose(const struct world *world, unsigned member) {
         return intact(world, topology->primary) && (!may_be_chosen || others_intact(world, member)) &&
                position_of(primary).timeline == topology_epoch(topology, topology->epoch)->timeline;
     }
-    for (unsigned i = 0; i < topology->members_count; i++)
-        if (topology->members[i].priority == 0)
-            return false; /* it may be the only one left that has everything, and may not be primary */
     for (unsigned i = 0; i < sizeof world->proposals / sizeof *world->proposals; i++)
         if (world->proposals[i].used)
             return false; /* a weaker rule may be under way */
@@ -475,7 +483,7 @@ static bool may_lose(const struct world *world, unsigned member) {
     for (unsigned i = 0; i < rule->standbys_count; i++)
         if (!intact(world, rule->standbys[i]))
             return false; /* lost a moment ago, and nobody knows yet */
-    return rule->needed > 0 && world_is_redundant(world);
+    return rule->needed > 0 && world_is_redundant(world) && another_may_be_primary(world, member);
 }
 
 static void kill_postgres(struct world *world, unsigned member, nsec restart_within) {

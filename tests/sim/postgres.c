@@ -586,7 +586,7 @@ static nsec usual_time(struct world *world, enum operation_kind kind) {
         [OPERATE_INITDB] = 500, [OPERATE_ADOPT] = 10,   [OPERATE_CLONE] = 2000, [OPERATE_REWIND] = 800,
         [OPERATE_START] = 300,  [OPERATE_STOP] = 200,   [OPERATE_KILL] = 10,    [OPERATE_CUT] = 30,
         [OPERATE_FOLLOW] = 10,  [OPERATE_PROMOTE] = 80, [OPERATE_RULE] = 5,     [OPERATE_CHECKPOINT] = 50,
-        [OPERATE_PAUSE] = 100};
+        [OPERATE_PAUSE] = 100,  [OPERATE_FETCH] = 10};
     bool copies = (kind == OPERATE_CLONE || kind == OPERATE_REWIND) && world->plan.copying_ms > 0;
     return msec(1) + draw_time(world, msec(most[kind]) / world->plan.hurry) +
            (copies ? draw(world, msec(world->plan.copying_ms)) : 0);
@@ -776,8 +776,9 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
         result->position = position_of(postgres);
         break;
     case OPERATE_FOLLOW:
+    case OPERATE_FETCH:
         done = postgres->server == SERVER_STANDBY && postgres->frozen == 0 &&
-               (operation->epoch > postgres->pledged || planted(PLEDGE));
+               (operation->epoch > postgres->pledged || operation->kind == OPERATE_FETCH || planted(PLEDGE));
         if (!done)
             break;
         detach(world, member);
@@ -860,7 +861,8 @@ void hands_end(struct world *world, unsigned member) {
 void hands_die(struct world *world, unsigned member) {
     struct modelled_member *self = &world->members[member];
     enum operation_kind kind = self->operation.kind;
-    bool goes_on = kind == OPERATE_CUT || kind == OPERATE_FOLLOW || kind == OPERATE_PROMOTE || kind == OPERATE_STOP;
+    bool goes_on = kind == OPERATE_CUT || kind == OPERATE_FOLLOW || kind == OPERATE_FETCH || kind == OPERATE_PROMOTE ||
+                   kind == OPERATE_STOP;
     if (self->operating && (!goes_on || chance(world, 500)))
         self->operating = false;
 }

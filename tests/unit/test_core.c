@@ -106,6 +106,76 @@ static void cut_before_this_seal(void) {
     seal();
     core.cut.pledged = 2;
 }
+/* m3 has more WAL than we, and may not be primary. */
+static void m3_answers(uint32_t priority, Position position) {
+    core.topology.members[2].priority = priority;
+    core.seen[2] = (Observation){.member = 3,
+                                 .data = DATA_COMPLETE,
+                                 .server = SERVER_STANDBY,
+                                 .copy = 1,
+                                 .position = position,
+                                 .prepared_seal = 50};
+    core.heard_at[2] = core.now;
+}
+static void source_ahead(void) {
+    cut_for_this_seal();
+    m3_answers(0, (Position){4, 6100});
+}
+static void eligible_ahead(void) {
+    cut_for_this_seal();
+    m3_answers(100, (Position){4, 6100});
+}
+static void neither_may_be_primary(void) {
+    source_ahead();
+    core.topology.members[1].priority = 0;
+}
+static void another_has_as_much(void) {
+    source_ahead();
+    core.seen[0] = core.seen[2];
+    core.seen[0].member = 1;
+    core.heard_at[0] = core.now;
+}
+static void source_silent(void) {
+    source_ahead();
+    core.heard_at[2] -= msec(1001);
+}
+static void source_of_another_history(void) {
+    source_ahead();
+    core.topology.epochs[1].base = (Position){3, 5000};
+    core.cut.position = (Position){3, 5001};
+}
+static void fetched_a_moment_ago(void) {
+    source_ahead();
+    core.fetched_at = core.now - msec(2999);
+}
+static void fetching(void) {
+    source_ahead();
+    core.cut.valid = false;
+    core.facts.receiver = core.facts.streaming = true;
+    core.fetched_at = core.now - msec(1001);
+    snprintf(core.facts.upstream_name, sizeof core.facts.upstream_name, "m2_1_0");
+}
+static void fetched_it_all(void) {
+    fetching();
+    core.facts.position.lsn = 6100;
+}
+static void fetch_begins(void) {
+    fetching();
+    core.facts.streaming = false;
+    core.fetched_at = core.now - msec(900);
+}
+static void fetch_does_not_stream(void) {
+    fetching();
+    core.facts.streaming = false;
+}
+static void fetching_and_source_silent(void) {
+    fetching();
+    core.heard_at[2] -= msec(1001);
+}
+static void fetching_and_assigned(void) {
+    fetching();
+    core.topology.sealed = false;
+}
 static void uncut_and_new_primary(void) {
     streaming();
     core.attached_epoch = 2;
@@ -244,6 +314,19 @@ static void test_reconcile_standby(void **state) {
         {"sealed while streaming", streaming_when_sealed, OPERATE_CUT},
         {"cut for this seal", cut_for_this_seal, OPERATE_NONE},
         {"cut, but no pledge of this epoch", cut_before_this_seal, OPERATE_CUT},
+        {"has less WAL than one that may not be primary", source_ahead, OPERATE_FETCH},
+        {"has less WAL than one that may be primary", eligible_ahead, OPERATE_NONE},
+        {"has less WAL, and may not be primary itself", neither_may_be_primary, OPERATE_NONE},
+        {"another that may be primary has all", another_has_as_much, OPERATE_NONE},
+        {"who has more WAL is silent", source_silent, OPERATE_NONE},
+        {"who has more WAL has another history", source_of_another_history, OPERATE_NONE},
+        {"tried to stream it a moment ago", fetched_a_moment_ago, OPERATE_NONE},
+        {"streams it", fetching, OPERATE_NONE},
+        {"has it all", fetched_it_all, OPERATE_CUT},
+        {"is to stream it", fetch_begins, OPERATE_NONE},
+        {"does not come to stream it", fetch_does_not_stream, OPERATE_CUT},
+        {"streams from one that has fallen silent", fetching_and_source_silent, OPERATE_CUT},
+        {"streams, and somebody was assigned", fetching_and_assigned, OPERATE_CUT},
         {"attached to an older epoch's primary", uncut_and_new_primary, OPERATE_CUT},
         {"on the primary's timeline", prefix_and_primary_writes, OPERATE_FOLLOW},
         {"exactly at the fork", prefix_at_fork, OPERATE_FOLLOW},
@@ -661,6 +744,17 @@ static void test_choose(void **state) {
     }
 }
 
+/* From then on we have not answered; and no rule of any epoch has the name. */
+static void test_fetch(void **state) {
+    (void)state;
+    standing_epoch(2);
+    source_ahead();
+    assert_int_equal(next_operation(), OPERATE_FETCH);
+    assert_false(core.cut.valid);
+    assert_string_equal(core.job.operation.upstream.name, "m3");
+    assert_string_equal(core.job.operation.application_name, "m2_1_0");
+}
+
 /* ---- assign ---- */
 
 static const Assign *assigned_now(void) {
@@ -884,6 +978,7 @@ static void test_a_number_is_given_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_strict_names_what_is_there),
         cmocka_unit_test(test_a_number_is_given_once),
         cmocka_unit_test(test_reconcile_standby),

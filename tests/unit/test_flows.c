@@ -122,6 +122,24 @@ static void test_host_killed(void **state) {
     }
 }
 
+/* m3 alone acknowledged the last commits, and may not be primary: m2 streams them from it. */
+static void test_host_killed_beside_one_of_priority_0(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct plan plan;
+        plan_plain(&plan, 3, seed, DURABILITY_QUORUM);
+        plan.priorities[2] = 0;
+        world_init(world, &plan);
+        must(world_run(world, world_is_redundant, msec(30000)), "the cluster is not founded", seed);
+        world->cuts[0][1] = world->cuts[1][0] = 1;
+        world_advance(world, msec(200));
+        must(world->members[2].postgres.length > world->members[1].postgres.length, "m2 lacks nothing", seed);
+        kill_host(0);
+        must(world_run(world, has_other_primary, msec(3000)), "no new primary", seed);
+        must(world_primary(world) == 1, "m3 may not be primary", seed);
+    }
+}
+
 static void test_partitioned_primary(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -302,6 +320,7 @@ int main(void) {
         cmocka_unit_test(test_founder_falls),
         cmocka_unit_test(test_postgres_killed),
         cmocka_unit_test(test_host_killed),
+        cmocka_unit_test(test_host_killed_beside_one_of_priority_0),
         cmocka_unit_test(test_partitioned_primary),
         cmocka_unit_test(test_daemon_killed),
         cmocka_unit_test(test_frozen_postgres),

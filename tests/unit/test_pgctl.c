@@ -868,8 +868,35 @@ static void idle_costs_little(void) {
     assert_true(spent / 5 < 0.03);
 }
 
+static bool has_all(const struct host *host) { return host->facts.position.lsn >= base.lsn; }
+
+/* Both are cut, and `b` has more WAL. */
+static void fetched_from_a_standby(void) {
+    Position behind = must(&a, cut(4)).position;
+    sql(&b, "INSERT INTO ledger VALUES (6000)");
+    must(&b, simple(OPERATE_KILL));
+    must(&b, simple(OPERATE_START));
+    until(is_standby, &b, "is no standby");
+    base = must(&b, cut(4)).position;
+    assert_int_equal(behind.timeline, base.timeline);
+    assert_true(behind.lsn < base.lsn);
+    struct operation fetch = from(OPERATE_FETCH, &b, 0);
+    fetch.epoch = 4;
+    snprintf(fetch.application_name, sizeof fetch.application_name, "a_2_0");
+    must(&a, fetch);
+    until(is_streaming, &a, "does not stream from a standby");
+    until(has_all, &a, "does not get everything");
+    assert_string_equal(a.facts.upstream_name, "a_2_0");
+    Position fetched = must(&a, cut(4)).position;
+    assert_int_equal(fetched.timeline, base.timeline);
+    assert_true(fetched.lsn == base.lsn);
+    assert_string_equal(sql(&a, "SELECT count(*) FROM ledger WHERE number = 6000"), "1");
+    must(&b, promote(base, 13, 5, 0, NULL));
+    until(is_durable, &b, "no durable write");
+}
+
 static void the_guard_fires(void) {
-    assert_true(pgctl_arm(b.pgctl, 4, time_now() + msec(100)));
+    assert_true(pgctl_arm(b.pgctl, 5, time_now() + msec(100)));
     until(is_down, &b, "outlived its deadline");
     must(&b, simple(OPERATE_START));
     until(is_standby, &b, "is no standby");
@@ -1097,6 +1124,7 @@ int main(void) {
         LIFE(slots_follow_the_members),
         LIFE(changed_parameters_are_loaded),
         LIFE(idle_costs_little),
+        LIFE(fetched_from_a_standby),
         LIFE(the_guard_fires),
         LIFE(a_cancelled_operation_is_told_first),
         LIFE(adopted),
