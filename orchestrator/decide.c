@@ -134,20 +134,23 @@ static unsigned voters_expired(const struct core *core) {
     return expired;
 }
 
-/* In `strict`, a primary that writes may have to wait until somebody is cloned from it: to end its epoch, and the clone
- * with it, would help nobody while no other member has data. */
-static bool waits_for_a_clone(const struct core *core) {
+/* In `strict`, a primary that writes may have to wait until somebody is cloned or rewound from it: to end its epoch,
+ * and the copying with it, would help nobody; nor while no other member has data. */
+static bool waits_for_a_copy(const struct core *core) {
     const Topology *topology = &core->topology;
     if (topology->settings.durability != DURABILITY_STRICT ||
         observation(core, topology->primary.member)->running_epoch != topology->epoch)
         return false;
+    bool another_has_data = false;
     for (unsigned i = 0; i < topology->members_count; i++) {
         uint32_t id = topology->members[i].id;
-        if (id != topology->primary.member && heard_within(core, id, HEARD_AGE) &&
-            observation(core, id)->data == DATA_COMPLETE)
-            return false;
+        if (id == topology->primary.member || !heard_within(core, id, HEARD_AGE))
+            continue;
+        if (observation(core, id)->copying)
+            return true;
+        another_has_data = another_has_data || observation(core, id)->data == DATA_COMPLETE;
     }
-    return true;
+    return !another_has_data;
 }
 
 /* Why the standing epoch must end, or NULL. */
@@ -167,7 +170,7 @@ static const char *reason_to_seal(struct core *core, char *buffer, size_t size) 
                  topology_voters(topology), primary);
         return buffer;
     }
-    if (!topology->open && due(core, core->coordinator.assigned_at + OPEN_DEADLINE) && !waits_for_a_clone(core)) {
+    if (!topology->open && due(core, core->coordinator.assigned_at + OPEN_DEADLINE) && !waits_for_a_copy(core)) {
         snprintf(buffer, size, "%s did not become writable within %llu s", primary,
                  (unsigned long long)(OPEN_DEADLINE / NSEC_PER_SEC));
         return buffer;

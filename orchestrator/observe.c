@@ -36,6 +36,8 @@ static void observe_instance(struct core *core, Observation *own) {
     own->response_ms = response_ms(facts);
     own->streaming = facts->streaming;
     own->attached_epoch = core->attached_epoch;
+    own->copying =
+        core->job.running && (core->job.operation.kind == OPERATE_CLONE || core->job.operation.kind == OPERATE_REWIND);
     own->standby_signal = facts->standby_signal;
     own->guard_epoch = facts->guard_epoch;
     snprintf(own->upstream, sizeof own->upstream, "%s", facts->upstream_name);

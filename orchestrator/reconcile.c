@@ -320,11 +320,12 @@ static struct wish wish_of_founder(struct core *core) {
 }
 
 /* `strict` opens no epoch without a standby, and one without data becomes a standby only by a clone. It has nothing
- * that this could destroy. */
+ * that this could destroy. Nor is more lost by it than by the rewind that opening needs, and that did not help. */
 static bool opening_needs_a_clone(const struct core *core) {
     const Topology *topology = &core->topology;
+    bool has_nothing = core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN;
     return topology->settings.durability == DURABILITY_STRICT && !topology->sealed &&
-           (core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN) && primary_writes(core);
+           (has_nothing || (core->must_clone && opening_needs_us(core))) && primary_writes(core);
 }
 
 static struct wish wish_for_clone(struct core *core) {

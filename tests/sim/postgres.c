@@ -622,7 +622,7 @@ static bool copy_from(struct world *world, unsigned member, const struct operati
 
 static void begin_rewind(struct world *world, unsigned member, const struct operation *operation) {
     struct modelled_postgres *to = postgres_of(world, member), *from = source_of(world, member, operation);
-    if (from == NULL || to->data != DATA_COMPLETE || to->server != SERVER_DOWN)
+    if (from == NULL || to->data != DATA_COMPLETE || to->server != SERVER_DOWN || world->plan.no_rewinds)
         return;
     to->length = to->flushed = planted(NOBROKEN) ? 1 : common_length(to, from);
     to->data = planted(NOBROKEN) ? DATA_COMPLETE : DATA_BROKEN;

@@ -244,10 +244,19 @@ static void empty_before_open_in_quorum(void) {
     empty();
     primary_writes_unopened(DURABILITY_QUORUM);
 }
-static void complete_before_open_in_strict(void) {
+static void complete_before_open_in_strict(void) { /* and a rewind has failed */
     down();
     primary_writes_unopened(DURABILITY_STRICT);
     core.must_clone = true;
+    core.granted_copy = 1;
+}
+static void complete_before_open_in_quorum(void) {
+    complete_before_open_in_strict();
+    core.topology.settings.durability = DURABILITY_QUORUM;
+}
+static void complete_and_not_needed(void) {
+    complete_before_open_in_strict();
+    core.topology.rules[0].standbys[0].copy = 2;
 }
 static void broken(void) {
     down();
@@ -342,7 +351,9 @@ static void test_reconcile_standby(void **state) {
         {"no data directory, primary not open", empty_before_open, OPERATE_NONE},
         {"no data directory, and `strict` opens only with a standby", empty_before_open_in_strict, OPERATE_CLONE},
         {"no data directory, and `quorum` opens without", empty_before_open_in_quorum, OPERATE_NONE},
-        {"data that might be the last copy", complete_before_open_in_strict, OPERATE_NONE},
+        {"it cannot be rewound, and `strict` needs it to open", complete_before_open_in_strict, OPERATE_CLONE},
+        {"it cannot be rewound, and `quorum` opens without", complete_before_open_in_quorum, OPERATE_NONE},
+        {"data that might be the last copy", complete_and_not_needed, OPERATE_NONE},
         {"half a clone", broken, OPERATE_CLONE},
         {"another cluster's data", foreign, OPERATE_NONE},
         {"no guard", no_guard, OPERATE_NONE},
@@ -744,6 +755,41 @@ static void test_choose(void **state) {
     }
 }
 
+/* ---- seal ---- */
+
+static bool seals(void) {
+    core.proposing[PROPOSER_COORDINATOR] = false;
+    actions.count = 0;
+    decide_step(&core, &actions);
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_PROPOSE && actions.list[i].propose.command.which_body == Command_seal_tag)
+            return true;
+    return false;
+}
+
+/* The primary writes, and has not opened for long. */
+static void test_unopened_epoch_waits_for_a_copy(void **state) {
+    (void)state;
+    standing_epoch(3);
+    core.leader = true;
+    primary_writes_unopened(DURABILITY_STRICT);
+    core.coordinator.assigned_at = core.now - msec(10001);
+    assert_false(seals()); /* nobody else has data */
+    core.seen[1] = (Observation){.member = 2, .data = DATA_COMPLETE, .copying = true};
+    core.heard_at[1] = core.now;
+    assert_false(seals());
+    core.seen[1].copying = false;
+    assert_true(seals());
+    core.seen[1].copying = true;
+    core.heard_at[1] = core.now - msec(1001);
+    core.seen[2].data = DATA_COMPLETE;
+    core.heard_at[2] = core.now;
+    assert_true(seals()); /* silent: its clone may be over */
+    core.heard_at[1] = core.now;
+    core.topology.settings.durability = DURABILITY_QUORUM;
+    assert_true(seals());
+}
+
 /* From then on we have not answered; and no rule of any epoch has the name. */
 static void test_fetch(void **state) {
     (void)state;
@@ -978,6 +1024,7 @@ static void test_a_number_is_given_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unopened_epoch_waits_for_a_copy),
         cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_strict_names_what_is_there),
         cmocka_unit_test(test_a_number_is_given_once),
