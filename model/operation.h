@@ -64,7 +64,7 @@ struct operation_result {
     enum operation_kind kind;
     enum operation_outcome outcome;
     Position position; /* CUT */
-    uint64_t lsn;      /* RULE, PROMOTE */
+    uint64_t lsn;      /* RULE, PROMOTE. CUT: start of the oldest WAL segment that is there; 0 = unknown */
     struct diverged_wal {
         uint64_t bytes;   /* 0 = none was kept */
         uint32_t commits; /* in it; those of ttorch's own probe do not count */

@@ -40,6 +40,7 @@ struct cut {
     bool valid;
     uint32_t pledged;
     Position position;
+    uint64_t oldest_lsn; /* of its WAL */
 };
 
 struct job {

@@ -191,15 +191,17 @@ static bool decide_seal(struct core *core, struct actions *actions) {
 
 /* ---- 3. assign ---- */
 
-/* S of the new epoch: the answering members whose WAL is a prefix of the base; they can follow at once. */
+/* S of the new epoch: the answering members whose WAL is a prefix of the base, if the primary has what comes next. They
+ * can follow at once. */
 static void rule_of_reporters(const struct core *core, Assign *assign) {
     Rule *rule = &assign->rule;
+    uint64_t oldest_lsn = observation(core, assign->primary.member)->oldest_lsn;
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         uint32_t id = core->topology.members[i].id;
         const Observation *seen = observation(core, id);
         if (id == assign->primary.member || !candidate_reports(core, id))
             continue;
-        if (position_is_prefix(&core->topology, seen->position, assign->base))
+        if (position_is_prefix(&core->topology, seen->position, assign->base) && seen->position.lsn >= oldest_lsn)
             rule->standbys[rule->standbys_count++] = (Copy){.member = id, .copy = seen->copy};
     }
 }

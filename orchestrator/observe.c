@@ -42,8 +42,10 @@ static void observe_instance(struct core *core, Observation *own) {
     own->guard_epoch = facts->guard_epoch;
     snprintf(own->upstream, sizeof own->upstream, "%s", facts->upstream_name);
     bool final = core->cut.valid && facts->server == SERVER_STANDBY && !facts->receiver;
-    if (final)
+    if (final) {
         own->position = core->cut.position;
+        own->oldest_lsn = core->cut.oldest_lsn;
+    }
     if (final && core->topology.sealed && core->cut.pledged >= core->topology.epoch)
         own->prepared_seal = core->topology.seal_index;
     own->founding_ready = final && core->topology.epoch == 0;
@@ -59,7 +61,8 @@ static void observe_primary(struct core *core, Observation *own) {
     own->rule_acknowledged =
         core->acknowledged_generation != 0 && core->acknowledged_generation == core->forced_generation;
     own->lease_left_ms = is_primary(core) ? msec_between(core->now, core->lease.until) : 0;
-    own->oldest_lsn = facts->oldest_lsn;
+    if (own->running_epoch != 0) /* before its first durable write it tells what it had when it was cut */
+        own->oldest_lsn = facts->oldest_lsn != 0 ? facts->oldest_lsn : core->cut.oldest_lsn;
     own->senders_count = facts->senders_count;
     memcpy(own->senders, facts->senders, sizeof(Sender) * facts->senders_count);
 }

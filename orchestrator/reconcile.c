@@ -229,6 +229,15 @@ static bool opening_needs_us(const struct core *core) {
     return rule_names_copy(rule, (Copy){.member = core->self, .copy = core->facts.copy});
 }
 
+/* `strict` opens no epoch without a standby, and one without data becomes a standby only by a clone. It has nothing
+ * that this could destroy. Nor is more lost by it than by the rewind that opening needs, and that did not help. */
+static bool opening_needs_a_clone(const struct core *core) {
+    const Topology *topology = &core->topology;
+    bool has_nothing = core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN;
+    return topology->settings.durability == DURABILITY_STRICT && !topology->sealed &&
+           (has_nothing || (core->must_clone && opening_needs_us(core))) && primary_writes(core);
+}
+
 static struct wish wish_attached(struct core *core) {
     if (core->facts.streaming || !core->topology.open || !primary_writes(core) || core->streaming_lost_at == 0)
         return nothing();
@@ -247,9 +256,9 @@ static bool wal_is_gone(const struct core *core) {
 
 static struct wish wish_as_follower(struct core *core) {
     const Topology *topology = &core->topology;
-    if (topology->open && wal_is_gone(core))
+    if (wal_is_gone(core))
         core->must_clone = true;
-    if (core->must_clone && topology->open)
+    if (core->must_clone && (topology->open || opening_needs_a_clone(core)))
         return wish(OPERATE_STOP, "it must be cloned anew");
     if (core->attached_epoch == topology->epoch)
         return wish_attached(core);
@@ -284,7 +293,7 @@ static struct wish wish_when_sealed(struct core *core) {
     if (!core->cut.valid || core->cut.pledged < topology->epoch)
         return source != 0 && still_fetches(core, source) ? nothing() : wish(OPERATE_CUT, "the epoch was sealed");
     if (source != 0 && position_is_prefix(topology, core->cut.position, observation(core, source)->position) &&
-        due(core, core->fetched_at + FETCH_AGAIN))
+        core->cut.position.lsn >= observation(core, source)->oldest_lsn && due(core, core->fetched_at + FETCH_AGAIN))
         return wish(OPERATE_FETCH, "one that may not be primary has more WAL");
     return nothing();
 }
@@ -317,15 +326,6 @@ static struct wish wish_of_founder(struct core *core) {
     if (core->facts.data == DATA_COMPLETE)
         return core->facts.copy == 0 ? wish(OPERATE_ADOPT, "the first data directory") : wish(OPERATE_START, "");
     return nothing();
-}
-
-/* `strict` opens no epoch without a standby, and one without data becomes a standby only by a clone. It has nothing
- * that this could destroy. Nor is more lost by it than by the rewind that opening needs, and that did not help. */
-static bool opening_needs_a_clone(const struct core *core) {
-    const Topology *topology = &core->topology;
-    bool has_nothing = core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN;
-    return topology->settings.durability == DURABILITY_STRICT && !topology->sealed &&
-           (has_nothing || (core->must_clone && opening_needs_us(core))) && primary_writes(core);
 }
 
 static struct wish wish_for_clone(struct core *core) {
@@ -561,7 +561,8 @@ static void succeeded(struct core *core, const struct operation_result *result) 
     const struct operation *operation = &core->job.operation;
     switch (operation->kind) {
     case OPERATE_CUT:
-        core->cut = (struct cut){.valid = true, .pledged = operation->epoch, .position = result->position};
+        core->cut = (struct cut){
+            .valid = true, .pledged = operation->epoch, .position = result->position, .oldest_lsn = result->lsn};
         core->attached_epoch = 0;
         break;
     case OPERATE_FOLLOW:

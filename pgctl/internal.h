@@ -141,6 +141,12 @@ void observer_guard_changed(struct pgctl *pgctl, const struct guard_state *befor
 /* The data directory, as seen from outside, has changed. */
 void observer_look_at_data(struct pgctl *pgctl);
 
+/* Two columns of a question, and what they say: where the oldest WAL segment begins that is there; 0 = none is. */
+#define SQL_OLDEST_WAL                                                                  \
+    "(SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'), " \
+    "pg_size_bytes(current_setting('wal_segment_size'))"
+uint64_t result_oldest_lsn(const PGresult *result, int column);
+
 /* ---- upkeep ---- */
 
 #define UPKEEP_STATEMENTS_MAX (3 * MEMBERS_MAX + 8)

@@ -345,11 +345,11 @@ void observer_guard_changed(struct pgctl *pgctl, const struct guard_state *befor
 static void durable_next(uv_timer_t *timer) { durable_begin(timer->data); }
 
 /* Start of the segment whose name, without the timeline, is "0000000A000000FF". */
-static uint64_t oldest_lsn(const PGresult *result) {
+uint64_t result_oldest_lsn(const PGresult *result, int column) {
     unsigned high, low;
-    if (PQgetisnull(result, 0, 1) || sscanf(PQgetvalue(result, 0, 1), "%8X%8X", &high, &low) != 2)
+    if (PQgetisnull(result, 0, column) || sscanf(PQgetvalue(result, 0, column), "%8X%8X", &high, &low) != 2)
         return 0;
-    return ((uint64_t)high << 32) + low * result_number(result, 2);
+    return ((uint64_t)high << 32) + low * result_number(result, column + 1);
 }
 
 static void durable_ended(void *user, const PGresult *result, const struct error *error) {
@@ -359,7 +359,7 @@ static void durable_ended(void *user, const PGresult *result, const struct error
     if (result != NULL) {
         pgctl->facts.durable_seen = true;
         pgctl->facts.durable_lsn = result_number(result, 0);
-        pgctl->facts.oldest_lsn = oldest_lsn(result);
+        pgctl->facts.oldest_lsn = result_oldest_lsn(result, 1);
     }
     tell(pgctl);
     uv_timer_start(&pgctl->observer.durable_tick, durable_next, pgctl->config.probe_interval_ms, 0);
@@ -371,9 +371,7 @@ static void durable_begin(struct pgctl *pgctl) {
     pgctl->facts.durable_pending = time_now();
     session_ask(pgctl->observer.durable,
                 "BEGIN; SELECT pg_logical_emit_message(true, 'ttorch', ''); COMMIT; "
-                "SELECT pg_current_wal_flush_lsn() - '0/0', "
-                "(SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'), "
-                "pg_size_bytes(current_setting('wal_segment_size'))",
+                "SELECT pg_current_wal_flush_lsn() - '0/0', " SQL_OLDEST_WAL,
                 DURABLE_MS, durable_ended, pgctl);
 }
 

@@ -57,15 +57,16 @@ static void cut_pledge(struct pgctl *pgctl) {
 }
 
 static void cut_check(struct pgctl *pgctl) {
-    char sql[320];
+    char sql[512];
     snprintf(sql, sizeof sql,
              "SELECT pg_is_in_recovery(), pg_conf_load_time() >= to_timestamp(%" PRIu64 ".%06" PRIu64 "), "
-             "current_setting('primary_conninfo') = '' AND current_setting('restore_command') = ''",
+             "current_setting('primary_conninfo') = '' AND current_setting('restore_command') = '', " SQL_OLDEST_WAL,
              pgctl->operate.settings_written_us / 1000000, pgctl->operate.settings_written_us % 1000000);
     operate_ask_anew(pgctl, sql);
 }
 
 static void cut_checked(struct pgctl *pgctl, const PGresult *result) {
+    pgctl->operate.result.lsn = result_oldest_lsn(result, 3);
     if (!result_bool(result, 0))
         operate_refuse(pgctl, "not a standby");
     else if (!result_bool(result, 1))

@@ -415,6 +415,8 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
     if (bug < 0 && roll(&dice, 8) == 0)
         plan->copying_ms = 1000 + (unsigned)roll(&dice, 14000);
     plan->no_rewinds = bug < 0 && roll(&dice, 8) == 0;
+    if (bug < 0 && roll(&dice, 8) == 0)
+        plan->keeps = 10 + (unsigned)roll(&dice, 200);
 }
 
 /* ---- happening ---- */

@@ -304,11 +304,20 @@ static bool is_prefix(const struct modelled_postgres *a, const struct modelled_p
            (a->length == 0 || a->wal[a->length - 1].timeline == b->wal[a->length - 1].timeline);
 }
 
+/* Records that are gone. */
+static unsigned oldest(const struct world *world, const struct modelled_postgres *postgres) {
+    unsigned keeps = world->plan.keeps;
+    return keeps == 0 || postgres->length < keeps ? 0 : postgres->length - keeps;
+}
+
 static void stream(struct world *world, unsigned member) {
     struct modelled_postgres *postgres = postgres_of(world, member);
     struct modelled_postgres *source = postgres_of(world, (unsigned)postgres->source);
-    if (!is_prefix(postgres, source)) {
-        tell(world, (int)member, "PostgreSQL: the history of m%d forked off before the own position",
+    bool gone = postgres->length < oldest(world, source);
+    if (!is_prefix(postgres, source) || gone) {
+        tell(world, (int)member,
+             gone ? "PostgreSQL: m%d has removed the WAL that comes next"
+                  : "PostgreSQL: the history of m%d forked off before the own position",
              postgres->source + 1);
         detach(world, member);
         world->timers[member][TIMER_RECEIVER] = world->now + RECEIVER_RETRY + draw(world, msec(2000));
@@ -529,6 +538,7 @@ static void fill_inside(struct world *world, unsigned member, struct facts *fact
         facts->upstream_name[0] = '\0';
     facts->durable_seen = postgres->durable_seen;
     facts->durable_lsn = postgres->durable_lsn;
+    facts->oldest_lsn = postgres->durable_seen ? LSN_OF(oldest(world, postgres)) : 0;
     fill_senders(world, member, facts);
 }
 
@@ -774,6 +784,7 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
         }
         postgres->flushed = postgres->length; /* a receiver flushes once more as it ends */
         result->position = position_of(postgres);
+        result->lsn = LSN_OF(oldest(world, postgres));
         break;
     case OPERATE_FOLLOW:
     case OPERATE_FETCH:

@@ -73,9 +73,10 @@ static bool run(const struct plan *plan, bool trace, struct totals *totals) {
     world_advance(world, plan->ends - world->now);
     if (world->violation[0] == '\0' && !world_run(world, world_is_redundant, HEALS_WITHIN) &&
         world->violation[0] == '\0') {
-        if (waits_for_help())
+        if (waits_for_help()) {
+            tell(world, -1, "it waits for help");
             totals->waiting++;
-        else
+        } else
             violated(world, "I8: it does not heal within %u s", (unsigned)(HEALS_WITHIN / NSEC_PER_SEC));
         explain_stuck();
     }

@@ -107,6 +107,7 @@ struct plan {
     unsigned hurry;      /* operations take 1 / hurry of their usual time */
     unsigned copying_ms; /* a big database: clones and rewinds take up to so much longer */
     bool no_rewinds;     /* what pg_rewind needs is not there */
+    unsigned keeps;      /* records of WAL; who lacks more cannot stream. 0 = all */
     unsigned faults_count;
     struct fault faults[FAULTS_MAX];
     nsec ends; /* of all faults */

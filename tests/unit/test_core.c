@@ -144,6 +144,10 @@ static void source_of_another_history(void) {
     core.topology.epochs[1].base = (Position){3, 5000};
     core.cut.position = (Position){3, 5001};
 }
+static void source_lacks_what_comes_next(void) {
+    source_ahead();
+    core.seen[2].oldest_lsn = 6050;
+}
 static void fetched_a_moment_ago(void) {
     source_ahead();
     core.fetched_at = core.now - msec(2999);
@@ -208,6 +212,19 @@ static void wal_gone(void) {
     core.facts.streaming = false;
     core.seen[0].oldest_lsn = 7000;
 }
+static void primary_writes_unopened(uint32_t durability) {
+    core.topology.open = false;
+    core.topology.settings.durability = durability;
+    core.seen[0].running_epoch = core.topology.epoch;
+    core.heard_at[0] = core.now;
+}
+static void wal_gone_unopened(uint32_t durability) {
+    cut_at(4, 6000);
+    primary_writes_unopened(durability);
+    core.seen[0].oldest_lsn = 7000;
+}
+static void wal_gone_before_open_in_strict(void) { wal_gone_unopened(DURABILITY_STRICT); }
+static void wal_gone_before_open_in_quorum(void) { wal_gone_unopened(DURABILITY_QUORUM); }
 static void wal_kept(void) {
     wal_gone();
     core.seen[0].oldest_lsn = 5000;
@@ -229,12 +246,6 @@ static void empty_without_number(void) {
 static void empty_before_open(void) {
     empty();
     core.topology.open = false;
-}
-static void primary_writes_unopened(uint32_t durability) {
-    core.topology.open = false;
-    core.topology.settings.durability = durability;
-    core.seen[0].running_epoch = core.topology.epoch;
-    core.heard_at[0] = core.now;
 }
 static void empty_before_open_in_strict(void) {
     empty();
@@ -329,6 +340,7 @@ static void test_reconcile_standby(void **state) {
         {"another that may be primary has all", another_has_as_much, OPERATE_NONE},
         {"who has more WAL is silent", source_silent, OPERATE_NONE},
         {"who has more WAL has another history", source_of_another_history, OPERATE_NONE},
+        {"who has more WAL no longer has the next", source_lacks_what_comes_next, OPERATE_NONE},
         {"tried to stream it a moment ago", fetched_a_moment_ago, OPERATE_NONE},
         {"streams it", fetching, OPERATE_NONE},
         {"has it all", fetched_it_all, OPERATE_CUT},
@@ -344,6 +356,8 @@ static void test_reconcile_standby(void **state) {
         {"past the fork, primary not open", diverged_before_open, OPERATE_NONE},
         {"past the fork, but opening needs us", diverged_and_needed_to_open, OPERATE_STOP},
         {"the primary no longer has the next WAL", wal_gone, OPERATE_STOP},
+        {"so it is, and `strict` needs us to open", wal_gone_before_open_in_strict, OPERATE_STOP},
+        {"so it is, and `quorum` opens without", wal_gone_before_open_in_quorum, OPERATE_FOLLOW},
         {"not streaming, but the primary has the next WAL", wal_kept, OPERATE_NONE},
         {"stopped to be rewound", must_rewind, OPERATE_REWIND},
         {"no data directory, number granted", empty, OPERATE_CLONE},
@@ -812,6 +826,27 @@ static const Assign *assigned_now(void) {
     return NULL;
 }
 
+/* m3 cannot follow m2, which removed the WAL that comes next: no rule may wait for it. */
+static void test_rule_names_who_can_follow(void **state) {
+    (void)state;
+    standing_epoch(2);
+    seal();
+    core.leader = true;
+    report(2, 1, 4, 6000);
+    report(3, 1, 4, 5000);
+    core.seen[1].oldest_lsn = 5000;
+    const Assign *assign = assigned_now();
+    assert_non_null(assign);
+    assert_int_equal(assign->rule.needed, 1);
+    assert_true(rule_names_copy(&assign->rule, (Copy){3, 1}));
+    core.proposing[PROPOSER_COORDINATOR] = false;
+    core.seen[1].oldest_lsn = 5001;
+    assign = assigned_now();
+    assert_non_null(assign);
+    assert_int_equal(assign->rule.needed, 0);
+    assert_int_equal(assign->rule.standbys_count, 0);
+}
+
 /* m2 has diverged, and a number that it was given is of a directory that it never made. m3 is silent. */
 static void test_strict_names_what_is_there(void **state) {
     (void)state;
@@ -1024,6 +1059,7 @@ static void test_a_number_is_given_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rule_names_who_can_follow),
         cmocka_unit_test(test_unopened_epoch_waits_for_a_copy),
         cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_strict_names_what_is_there),

@@ -624,6 +624,7 @@ static void failed_over(void) {
     until(is_down, &a, "is not down");
     must(&b, cut(1));
     assert_string_equal(sql(&b, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'"), "0");
+    assert_true(b.results[0].lsn > 0 && b.results[0].lsn <= base.lsn && b.results[0].lsn % (1 << 20) == 0);
     must_refuse(&b, follow(&a, "b_7_1", 1), "pledged");
     must_refuse(&b, promote(base, 8, 1, 1, "a_1_2"), "pledged");
     must(&b, promote(base, 8, 2, 1, "a_1_2"));
