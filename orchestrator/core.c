@@ -148,7 +148,7 @@ static void absorb_applied(struct core *core, struct actions *actions, const str
         core->note[0] = '\0';
     if (core->topology.sealed && !sealed_before)
         core->coordinator.sealed_at = core->now;
-    if (applied == APPLIED && command->reason[0] != '\0')
+    if (applied == APPLIED && core->synced && command->reason[0] != '\0') /* before that it is old news */
         say(actions, false, "record %llu: %s", (unsigned long long)event->applied.index, command->reason);
 }
 

@@ -279,9 +279,23 @@ static status frames_input(struct connection *connection, struct error *error) {
     return OK;
 }
 
+/* Who dialled may refuse us when it has our hello, and we may have taken it by then. */
+static status raft_refused(struct connection *connection, struct error *error) {
+    struct frame frame = {0};
+    size_t size;
+    if (frame_parse(connection->input, connection->input_used, HELLO_BYTES_MAX, &frame, &size, error) != OK)
+        return FAILED;
+    if (connection->input_used < size)
+        return input_reserve(connection, size) ? OK : error_set(error, "out of memory");
+    return frame.type == FRAME_REFUSED ? refusal_received(connection, &frame, error)
+                                       : error_set(error, "frame %d within libraft's stream", frame.type);
+}
+
 static status raft_input(struct connection *connection, struct error *error) {
     while (connection->state == CONNECTION_OPEN && connection->input_used > 0) {
         size_t size;
+        if (frame_begins(connection->input[0]))
+            return raft_refused(connection, error);
         if (wire_check(connection->input, connection->input_used, &size, error) != OK)
             return FAILED;
         if (connection->input_used < size)

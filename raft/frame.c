@@ -34,6 +34,8 @@ void frame_write(uint8_t *buffer, enum frame_type type, const uint8_t *payload, 
     put_u32(buffer + 8, crc32_update(crc32_update(0, buffer + 3, 5), buffer + FRAME_HEADER_BYTES, length));
 }
 
+bool frame_begins(uint8_t byte) { return byte == MAGIC_0; }
+
 status frame_parse(const uint8_t *bytes, size_t available, size_t max_payload, struct frame *ret_frame,
                    size_t *ret_size, struct error *error) {
     static const uint8_t start[3] = {MAGIC_0, MAGIC_1, FRAME_VERSION};

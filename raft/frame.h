@@ -34,6 +34,9 @@ struct frame {
 /* The whole frame is FRAME_HEADER_BYTES + length bytes, written to `buffer`. */
 void frame_write(uint8_t *buffer, enum frame_type type, const uint8_t *payload, size_t length);
 
+/* Whether a frame begins with this byte; none of libraft's messages does. */
+bool frame_begins(uint8_t byte);
+
 /* Looks at the start of a stream. OK: `ret_size` is the size of the first frame; if `available` reaches it, `ret_frame`
  * is set too. FAILED: this is not one of our streams, or a payload is longer than `max_payload`. `available` = 0 is
  * OK with ret_size = FRAME_HEADER_BYTES. */
