@@ -211,14 +211,14 @@ class HAProxy(Server):
 
 
 class Bench:
-    """pgbench through a PgBouncer, until told to end. At a rate, as other tests want the machine, too."""
+    """pgbench through a PgBouncer, as fast as it can, until told to end."""
 
     def __init__(self, bouncer, clients=8):
         self.cluster = bouncer.cluster
         self.output = bouncer.directory / "pgbench.log"
         with self.output.open("wb") as log:
             self.process = subprocess.Popen(
-                [*self.command(bouncer), "-n", "-c", str(clients), "-j", "2", "-T", "3600", "-R", "50", "-P", "1", "postgres"],
+                [*self.command(bouncer), "-n", "-c", str(clients), "-j", "2", "-T", "3600", "-P", "1", "postgres"],
                 env={"PGPASSWORD": PASSWORD}, cwd=bouncer.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.wait_progress()
 
