@@ -67,6 +67,12 @@ static void run_arm(struct daemon *daemon, const struct action *action) {
         log_warning("the guard did not take the lease of epoch %u", action->arm.epoch);
 }
 
+static void run_mend(struct daemon *daemon, const struct action *action) {
+    struct error error;
+    if (daemon->pgctl != NULL && pgctl_mend(daemon->pgctl, action->mend.epoch, &error) != OK)
+        log_error("a damaged file was not replaced: %s", error.text);
+}
+
 static void run_yield(struct daemon *daemon, const struct action *action) {
     const Member *to = topology_member(&daemon->core.topology, action->yield.to);
     record_step_aside(daemon->record, to != NULL ? to->name : NULL);
@@ -85,6 +91,9 @@ static void run(struct daemon *daemon, const struct action *action) {
         break;
     case ACTION_OPERATE:
         run_operate(daemon, action);
+        break;
+    case ACTION_MEND:
+        run_mend(daemon, action);
         break;
     case ACTION_ANSWER:
         run_answer(daemon, action);

@@ -47,11 +47,13 @@ void face_fill(void *user, struct face *ret_face) {
     ret_face->why = core->leader ? core->coordinator.why : "";
     ret_face->leader = record.leader;
     ret_face->term = record.term;
-    ret_face->waiting = record.waiting[0] != '\0' ? record.waiting
-                        : core->self == 0         ? "waiting for the cluster to be founded"
-                        : !core->synced           ? "waiting for a leader, to learn what has happened meanwhile"
-                                                  : "";
+    ret_face->waiting = record.waiting[0] != '\0'        ? record.waiting
+                        : core->facts.damaged[0] != '\0' ? core->facts.damaged
+                        : core->self == 0                ? "waiting for the cluster to be founded"
+                        : !core->synced                  ? "waiting for a leader, to learn what has happened meanwhile"
+                                                         : "";
     ret_face->record_lost = record.lost;
+    ret_face->file_damaged = core->facts.damaged[0] != '\0';
     ret_face->superuser = daemon->config->postgresql.superuser;
     ret_face->now = now;
     static struct face_output outputs[DNS_OUTPUTS + POOLERS_MAX];

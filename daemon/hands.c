@@ -219,23 +219,9 @@ static void on_written(void *user, const char *name) {
 
 /* ---- operators ---- */
 
-/* A good record may be the one that the others need: it is never thrown away. */
-static void on_rejoin(struct daemon *daemon, face_answer_callback *answer, void *context) {
-    struct record_status record;
-    record_status(daemon->record, &record);
-    struct face_answer accepted = {.http_status = 202};
-    struct face_answer refused = {.http_status = 409,
-                                  .text = "the record of this member is not lost: nothing was done"};
-    answer(context, record.lost ? &accepted : &refused);
-    daemon->rejoin_asked |= record.lost;
-}
-
-static void on_request(void *user, const struct face_request *request, face_answer_callback *answer, void *context) {
-    struct daemon *daemon = user;
-    if (request->kind == REQUEST_REJOIN) {
-        on_rejoin(daemon, answer, context);
-        return;
-    }
+/* The core answers, now or later. */
+static void pass_on(struct daemon *daemon, enum request_kind kind, const char *to, face_answer_callback *answer,
+                    void *context) {
     for (unsigned i = 0; i < ANSWERS_MAX; i++) {
         if (daemon->answers[i].serial != 0)
             continue;
@@ -243,12 +229,33 @@ static void on_request(void *user, const struct face_request *request, face_answ
         daemon->answers[i].answer = answer;
         daemon->answers[i].context = context;
         struct inbox_item *item = inbox_add(&daemon->inbox, EVENT_REQUEST);
-        item->event.request.kind = REQUEST_KIND_SWITCHOVER;
+        item->event.request.kind = kind;
         item->event.request.serial = daemon->next_serial;
-        snprintf(item->event.request.to, sizeof item->event.request.to, "%s", request->to);
+        snprintf(item->event.request.to, sizeof item->event.request.to, "%s", to);
         return;
     }
     answer(context, &(struct face_answer){.http_status = 503, .text = "too many requests wait already"});
+}
+
+/* A good record may be the one that the others need: it is never thrown away. */
+static void on_rejoin(struct daemon *daemon, face_answer_callback *answer, void *context) {
+    struct record_status record;
+    record_status(daemon->record, &record);
+    daemon->rejoin_asked |= record.lost;
+    if (record.lost)
+        answer(context, &(struct face_answer){.http_status = 202});
+    else if (daemon->core.facts.damaged[0] != '\0')
+        pass_on(daemon, REQUEST_KIND_MEND, "", answer, context);
+    else
+        answer(context, &(struct face_answer){.http_status = 409,
+                                              .text = "the record of this member is not lost: nothing was done"});
+}
+
+static void on_request(void *user, const struct face_request *request, face_answer_callback *answer, void *context) {
+    if (request->kind == REQUEST_REJOIN)
+        on_rejoin(user, answer, context);
+    else
+        pass_on(user, REQUEST_KIND_SWITCHOVER, request->to, answer, context);
 }
 
 const struct publish_callbacks daemon_publish_callbacks = {

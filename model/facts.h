@@ -15,6 +15,8 @@ struct facts {
     bool standby_signal;
     uint32_t pledged_epoch;              /* kept on disk by OPERATE_PLEDGE */
     char refused[REASON_MAX_LENGTH + 1]; /* why data is DATA_REFUSED */
+    char damaged[REASON_MAX_LENGTH + 1]; /* why a file of the hands' own cannot be trusted; "" = all can. Then `data` is
+                                            refused, or `pledged_epoch` as high as can be, until an operator says */
 
     /* the processes: what the guard says */
     bool guard;         /* a guard answers; without one nothing runs and nothing may be renewed */

@@ -8,6 +8,7 @@ enum action_kind {
     ACTION_SEND,    /* a message to one member, or to all others */
     ACTION_ARM,     /* tell the guard the deadline of the lease */
     ACTION_OPERATE, /* let the hands begin an operation */
+    ACTION_MEND,    /* the hands' damaged files are given up, as an operator asked */
     ACTION_ANSWER,  /* an operator's request was accepted or not */
     ACTION_YIELD,   /* hand the Raft leadership to another member */
     ACTION_LOG,     /* a sentence worth a line in the log */
@@ -30,6 +31,9 @@ struct action {
             nsec deadline;
         } arm;
         struct operation operation;
+        struct {
+            uint32_t epoch; /* the newest that can have been pledged */
+        } mend;
         struct {
             uint64_t serial;
             uint64_t number; /* of the recorded intent, when accepted */

@@ -530,7 +530,7 @@ static const Member *switchover_target(const struct core *core, const char *to) 
     return best;
 }
 
-void decide_request(struct core *core, struct actions *actions, const struct event *event) {
+static void request_switchover(struct core *core, struct actions *actions, const struct event *event) {
     const Topology *topology = &core->topology;
     const char *to = event->request.to;
     uint64_t serial = event->request.serial;
@@ -573,4 +573,23 @@ void decide_request(struct core *core, struct actions *actions, const struct eve
         because(command, "an operator asked to switch from %s to %s", member_name(core, topology->primary.member),
                 target->name);
     }
+}
+
+/* What a damaged file held is known well enough only to who has caught up. */
+static void request_mend(struct core *core, struct actions *actions, uint64_t serial) {
+    if (core->facts.damaged[0] == '\0') {
+        answer(actions, serial, 409, "no file of this member is damaged: nothing was done");
+    } else if (!core->synced) {
+        answer(actions, serial, 409, "it does not know yet what has happened meanwhile: is there a quorum?");
+    } else {
+        act(actions, ACTION_MEND)->mend.epoch = newest_pledge(core);
+        answer(actions, serial, 202, "replaced");
+    }
+}
+
+void decide_request(struct core *core, struct actions *actions, const struct event *event) {
+    if (event->request.kind == REQUEST_KIND_MEND)
+        request_mend(core, actions, event->request.serial);
+    else
+        request_switchover(core, actions, event);
 }

@@ -19,7 +19,7 @@ enum event_kind {
 
 enum proposer { PROPOSER_COORDINATOR, PROPOSER_MEMBER }; /* one proposal under way for each */
 
-enum request_kind { REQUEST_KIND_SWITCHOVER };
+enum request_kind { REQUEST_KIND_SWITCHOVER, REQUEST_KIND_MEND };
 
 struct event {
     enum event_kind kind;

@@ -76,7 +76,8 @@ static void observe_words(struct core *core, Observation *own) {
     else if (core->leader && core->coordinator.why[0] != '\0')
         snprintf(own->activity, sizeof own->activity, "%s", core->coordinator.why);
     snprintf(own->trouble, sizeof own->trouble, "%s",
-             core->facts.refused[0] != '\0'    ? core->facts.refused
+             core->facts.damaged[0] != '\0'    ? core->facts.damaged
+             : core->facts.refused[0] != '\0'  ? core->facts.refused
              : core->facts.unfenced[0] != '\0' ? core->facts.unfenced
                                                : job->trouble);
 }

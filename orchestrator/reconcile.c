@@ -40,6 +40,12 @@ struct wish {
 static struct wish nothing(void) { return (struct wish){.kind = OPERATE_NONE}; }
 static struct wish wish(enum operation_kind kind, const char *why) { return (struct wish){kind, why}; }
 
+/* A pledge is of a sealed epoch, and who has caught up knows every seal that it ever answered. */
+uint32_t newest_pledge(const struct core *core) {
+    const Topology *topology = &core->topology;
+    return topology->sealed || topology->epoch == 0 ? topology->epoch : topology->epoch - 1;
+}
+
 static const Member *self_member(const struct core *core) { return topology_member(&core->topology, core->self); }
 
 /* ---- we as the primary of the standing epoch ---- */
@@ -79,6 +85,8 @@ static void judge_primacy(struct core *core, struct actions *actions) {
         relinquish(core, actions, "its data directory is gone");
     else if (facts->server == SERVER_STANDBY && facts->unfenced[0] != '\0')
         relinquish(core, actions, facts->unfenced);
+    else if (facts->server == SERVER_STANDBY && facts->damaged[0] != '\0')
+        relinquish(core, actions, facts->damaged);
     else if (facts->server == SERVER_STANDBY && facts->position.timeline == epoch_timeline(core))
         relinquish(core, actions, "PostgreSQL was restarted and came up as a standby");
     else if (facts->server == SERVER_STANDBY && core->cut.valid && !core->job.running && !at_base(core))
@@ -420,8 +428,8 @@ static void fill_operation(const struct core *core, struct operation *operation)
     operation->copy = self != NULL ? self->copy : 0;
     operation->deadline_ms = operation_deadline_ms[operation->kind];
     fill_upstream(core, operation);
-    if (operation->kind == OPERATE_CUT && !topology->sealed && topology->epoch > 0)
-        operation->epoch = topology->epoch - 1; /* pledge nothing about the epoch that stands */
+    if (operation->kind == OPERATE_CUT)
+        operation->epoch = newest_pledge(core); /* nothing about the epoch that stands */
     if (operation->kind == OPERATE_PROMOTE || operation->kind == OPERATE_RULE)
         rule_setting(topology, rule_newest(topology), &operation->rule);
     if (operation->kind == OPERATE_CLONE && core->must_rewind)

@@ -60,24 +60,30 @@ status label_write(const char *label_path, const char *path, uint32_t copy, enum
         return FAILED;
     snprintf(text, sizeof text, "copy %u\nsystem %" PRIu64 "\ndevice %ju\ninode %ju\nstate %s\n", copy,
              control.system_identifier, (uintmax_t)at.st_dev, (uintmax_t)at.st_ino, label_states[state]);
-    return file_write(label_path, 0600, text, error);
+    return file_write_checked(label_path, 0600, text, error);
 }
 
-static bool label_read(struct label *ret_label, const char *label_path) {
-    struct label label;
+/* FAILED: damaged. Without a label `device` and `inode` are those of no directory. */
+static status label_read(struct label *ret_label, const char *label_path, struct error *error) {
+    struct label label = {0};
     char state[16];
-    char *text = file_read(label_path);
+    char *text;
+    if (file_read_checked(&text, label_path, error) == FAILED)
+        return FAILED;
     int fields =
         text == NULL
             ? 0
             : sscanf(text, "copy %" SCNu32 " system %" SCNu64 " device %" SCNu64 " inode %" SCNu64 " state %15s",
                      &label.copy, &label.system_identifier, &label.device, &label.inode, state);
+    if (text != NULL && fields != 5) {
+        free(text);
+        return error_set(error, "%s is malformed", label_path);
+    }
+    if (text != NULL)
+        label.state = strcmp(state, label_states[LABEL_COMPLETE]) == 0 ? LABEL_COMPLETE : LABEL_REWINDING;
     free(text);
-    if (fields != 5)
-        return false;
-    label.state = strcmp(state, label_states[LABEL_COMPLETE]) == 0 ? LABEL_COMPLETE : LABEL_REWINDING;
     *ret_label = label;
-    return true;
+    return OK;
 }
 
 static bool label_is_for(const struct label *label, const char *path) {
@@ -130,7 +136,16 @@ static void check_control(struct datadir *datadir, const char *path, const struc
 
 static void check_label(struct datadir *datadir, const char *path, const char *label_path) {
     struct label label;
-    if (!label_read(&label, label_path) || !label_is_for(&label, path))
+    struct error damage;
+    if (label_read(&label, label_path, &damage) == FAILED) {
+        if (datadir->state == DATA_COMPLETE) {
+            datadir->label_damaged = true;
+            datadir->state = DATA_REFUSED;
+            snprintf(datadir->refused, sizeof datadir->refused, "%.140s", damage.text);
+        }
+        return;
+    }
+    if (!label_is_for(&label, path))
         return;
     if (datadir->state == DATA_COMPLETE && label.system_identifier != datadir->system_identifier)
         return;
@@ -178,7 +193,9 @@ status datadir_swap(const char *path, const char *fresh, struct error *error) {
 
 status datadir_finish_swap(const char *path, const char *fresh, const char *label_path, struct error *error) {
     struct label label;
-    if (!label_read(&label, label_path) || label.state != LABEL_COMPLETE || !label_is_for(&label, fresh))
+    struct error damage; /* which does not hide: whoever looks at the directory says so */
+    if (label_read(&label, label_path, &damage) == FAILED || label.state != LABEL_COMPLETE ||
+        !label_is_for(&label, fresh))
         return OK;
     return datadir_swap(path, fresh, error);
 }
@@ -186,16 +203,14 @@ status datadir_finish_swap(const char *path, const char *fresh, const char *labe
 /* ---- pledge ---- */
 
 status pledge_read(uint32_t *ret_epoch, const char *path, struct error *error) {
-    char *text = file_read(path);
-    if (text == NULL && errno == ENOENT) {
-        *ret_epoch = 0;
-        return OK;
-    }
-    unsigned epoch;
-    int fields = text != NULL ? sscanf(text, "epoch %u", &epoch) : 0;
+    char *text;
+    uint32_t epoch = 0;
+    if (file_read_checked(&text, path, error) == FAILED)
+        return FAILED;
+    bool sound = text == NULL || sscanf(text, "epoch %" SCNu32, &epoch) == 1;
     free(text);
-    if (fields != 1)
-        return error_set(error, "%s: unreadable", path);
+    if (!sound)
+        return error_set(error, "%s is malformed", path);
     *ret_epoch = epoch;
     return OK;
 }
@@ -203,7 +218,7 @@ status pledge_read(uint32_t *ret_epoch, const char *path, struct error *error) {
 status pledge_write(const char *path, uint32_t epoch, struct error *error) {
     char text[32];
     snprintf(text, sizeof text, "epoch %u\n", epoch);
-    return file_write(path, 0600, text, error);
+    return file_write_checked(path, 0600, text, error);
 }
 
 /* ---- timelines ---- */

@@ -31,6 +31,7 @@ struct datadir {
     uint32_t copy; /* 0 = unlabelled */
     uint64_t system_identifier;
     bool standby_signal;
+    bool label_damaged; /* so nobody knows its number, or whether a rewind was under way: it is refused */
     char refused[REASON_MAX_LENGTH + 1];
 };
 
@@ -47,7 +48,7 @@ status datadir_finish_swap(const char *path, const char *fresh, const char *labe
 /* `fresh` takes the place of `path`; the old one, if there was any, is then at `fresh`. */
 status datadir_swap(const char *path, const char *fresh, struct error *error) must_check;
 
-/* The epoch below or at which we never attach again; 0 if there is none. FAILED: unreadable, so not known. */
+/* The epoch below or at which we never attach again; 0 if there is none. FAILED: damaged, so not known. */
 status pledge_read(uint32_t *ret_epoch, const char *path, struct error *error) must_check;
 status pledge_write(const char *path, uint32_t epoch, struct error *error) must_check;
 

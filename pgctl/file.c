@@ -2,12 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/checksum.h"
+#include "base/panic.h"
 
 static status failed(struct error *error, const char *path) {
     return error_set(error, "%s: %s", path, strerror(errno));
@@ -76,6 +80,42 @@ status file_write(const char *path, mode_t mode, const char *text, struct error 
     if (result == OK && rename(temporary, path) != 0)
         result = failed(error, path);
     return result == OK ? parent_sync(path, error) : FAILED;
+}
+
+#define CHECK "check %08" PRIx32 "\n"
+
+static int checked_text(char *buffer, size_t size, const char *text, size_t length) {
+    return snprintf(buffer, size, "%.*s" CHECK, (int)length, text, crc32_update(0, (const uint8_t *)text, length));
+}
+
+status file_write_checked(const char *path, mode_t mode, const char *text, struct error *error) {
+    char checked[FILE_CHECKED_MAX + 32];
+    size_t length = strlen(text);
+    require(length <= FILE_CHECKED_MAX);
+    checked_text(checked, sizeof checked, text, length);
+    return file_write(path, mode, checked, error);
+}
+
+status file_read_checked(char **ret_text, const char *path, struct error *error) {
+    char expected[FILE_CHECKED_MAX + 32] = "";
+    char *text = file_read(path);
+    if (text == NULL && errno == ENOENT) {
+        *ret_text = NULL;
+        return OK;
+    }
+    if (text == NULL)
+        return failed(error, path);
+    char *check = strstr(text, "check ");
+    size_t length = check != NULL ? (size_t)(check - text) : 0;
+    if (length > 0 && length <= FILE_CHECKED_MAX)
+        checked_text(expected, sizeof expected, text, length);
+    if (length == 0 || strcmp(text, expected) != 0) {
+        free(text);
+        return error_set(error, "%s has a wrong checksum", path);
+    }
+    *check = '\0';
+    *ret_text = text;
+    return OK;
 }
 
 status file_touch(const char *path, struct error *error) {

@@ -10,6 +10,12 @@
 char *file_read(const char *path);
 /* A temporary file beside it, fsync, rename, fsync of the directory. */
 status file_write(const char *path, mode_t mode, const char *text, struct error *error) must_check;
+/* The same with a last line that is a checksum of those before; `text` has at most FILE_CHECKED_MAX bytes. */
+#define FILE_CHECKED_MAX 256
+status file_write_checked(const char *path, mode_t mode, const char *text, struct error *error) must_check;
+/* OK: `ret_text` has the text without that line, to be freed, or is NULL if there is no such file. FAILED: it is not
+ * what was written, or cannot be read. */
+status file_read_checked(char **ret_text, const char *path, struct error *error) must_check;
 /* An empty file, on disk. One that exists is left as it is. */
 status file_touch(const char *path, struct error *error) must_check;
 bool file_exists(const char *path);

@@ -201,7 +201,8 @@ struct pgctl {
     struct settings settings;
     struct minimums minimums;
     struct datadir data;
-    uint32_t pledged;
+    uint32_t pledged; /* damaged: no epoch is above it */
+    char pledge_damage[REASON_MAX_LENGTH + 1];
     struct facts facts;
 
     struct operate operate;

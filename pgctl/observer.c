@@ -55,6 +55,16 @@ static void knock(struct pgctl *pgctl);
 
 /* ---- telling ---- */
 
+static void tell_damage(struct pgctl *pgctl) {
+    const char *damage = pgctl->data.label_damaged ? pgctl->data.refused : pgctl->pledge_damage;
+    char text[sizeof pgctl->facts.damaged] = "";
+    if (damage[0] != '\0')
+        snprintf(text, sizeof text, "%.140s: ttorch rejoin replaces it", damage);
+    if (text[0] != '\0' && strcmp(text, pgctl->facts.damaged) != 0)
+        pgctl_notice(pgctl, "%s", text);
+    memcpy(pgctl->facts.damaged, text, sizeof text);
+}
+
 static void tell(struct pgctl *pgctl) {
     struct facts *facts = &pgctl->facts;
     bool inside = facts->server == SERVER_STANDBY || facts->server == SERVER_PRIMARY;
@@ -66,6 +76,7 @@ static void tell(struct pgctl *pgctl) {
     facts->server_version = pgctl->server_version;
     facts->pledged_epoch = pgctl->pledged;
     memcpy(facts->refused, pgctl->data.refused, sizeof facts->refused);
+    tell_damage(pgctl);
     facts->guard = pgctl->guard_state.connected;
     facts->guard_epoch = pgctl->guard_state.epoch;
     facts->guard_deadline = pgctl->guard_state.deadline;

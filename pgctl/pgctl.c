@@ -157,10 +157,19 @@ static status make_paths(struct pgctl *pgctl, struct error *error) {
     return OK;
 }
 
+/* A pledge that nobody knows may be of any epoch. */
+static void read_pledge(struct pgctl *pgctl) {
+    struct error damage;
+    if (pledge_read(&pgctl->pledged, pgctl->pledge_path, &damage) == OK)
+        return;
+    pgctl->pledged = UINT32_MAX;
+    snprintf(pgctl->pledge_damage, sizeof pgctl->pledge_damage, "%.140s", damage.text);
+}
+
 /* What an earlier run left, and nothing is changed but a swap that was cut short. */
 static status read_state(struct pgctl *pgctl, struct error *error) {
-    if (pledge_read(&pgctl->pledged, pgctl->pledge_path, error) == FAILED ||
-        datadir_finish_swap(pgctl->config.data_directory, pgctl->fresh_directory, pgctl->label_path, error) == FAILED)
+    read_pledge(pgctl);
+    if (datadir_finish_swap(pgctl->config.data_directory, pgctl->fresh_directory, pgctl->label_path, error) == FAILED)
         return FAILED;
     (void)settings_read(&pgctl->settings, pgctl->settings_path);
     observer_look_at_data(pgctl);
@@ -240,6 +249,33 @@ status pgctl_reload(struct pgctl *pgctl, const struct pgctl_config *config, stru
     pgctl->upkeeper.check_restart = true;
     upkeep_poke(pgctl);
     return pgctl_server_running(pgctl) ? guard_signal(pgctl->guard, SIGHUP, error) : OK;
+}
+
+/* ---- mending ---- */
+
+/* A rewind may have been under way, so it counts as broken, and under no number: it is cloned anew. */
+static status mend_label(struct pgctl *pgctl, struct error *error) {
+    if (!pgctl->data.label_damaged)
+        return OK;
+    return label_write(pgctl->label_path, pgctl->config.data_directory, 0, LABEL_REWINDING, error);
+}
+
+static status mend_pledge(struct pgctl *pgctl, uint32_t epoch, struct error *error) {
+    if (pgctl->pledge_damage[0] == '\0')
+        return OK;
+    if (pledge_write(pgctl->pledge_path, epoch, error) == FAILED)
+        return FAILED;
+    pgctl->pledged = epoch;
+    pgctl->pledge_damage[0] = '\0';
+    return OK;
+}
+
+status pgctl_mend(struct pgctl *pgctl, uint32_t epoch, struct error *error) {
+    if (mend_pledge(pgctl, epoch, error) == FAILED || mend_label(pgctl, error) == FAILED)
+        return FAILED;
+    observer_look_at_data(pgctl);
+    observer_poke(pgctl);
+    return OK;
 }
 
 /* ---- closing: parts at once; then the guard and the children that are still to be reaped; then the last handle ----

@@ -186,6 +186,7 @@ char *face_status_json(const struct face *face) {
                   "superuser", face->superuser, "switchover", switchover(face), "waiting", face_text(face->waiting),
                   "members", members_status(face), "publishing", publishing(face));
     json_object_set_new(more, "record_lost", json_boolean(face->record_lost));
+    json_object_set_new(more, "file_damaged", json_boolean(face->file_damaged));
     json_object_set_new(more, "possible_loss_bytes", possible_loss(face));
     json_object_set_new(more, "max_loss_bytes", json_integer((json_int_t)topology->settings.max_loss_bytes));
     json_object_update(json, more);

@@ -37,6 +37,7 @@ struct face {
     const char *why;     /* what the coordinator waits for; "" unless that is us */
     const char *waiting; /* while founding or starting: for what; else "" */
     bool record_lost;    /* `waiting` says why; only rejoining helps */
+    bool file_damaged;   /* the same for a file that says what this member's data directory is, or what it pledged */
     const char *superuser;
     nsec now;
     const struct face_output *outputs; /* others than those of publish itself, which adds its own */

@@ -234,7 +234,7 @@ static const struct route table[] = {
     {"GET", "/v1/why", serve_why},                /* what is waited for now */
     {"GET", "/v1/health", serve_health},          /* what needs attention; 503 unless in touch with a quorum */
     {"POST", "/v1/switchover", serve_switchover}, /* {"to": "m2"} or {}: 202 with the number of the intent */
-    {"POST", "/v1/rejoin", serve_rejoin},         /* 202: this member begins anew, its record being lost */
+    {"POST", "/v1/rejoin", serve_rejoin},         /* 202: this member gives up a record, or a file, that is damaged */
     {"GET", "/metrics", serve_metrics},           /* for Prometheus */
     {"GET", "/patroni", serve_patroni},           /* as Patroni says it: this member, */
     {"GET", "/cluster", serve_patroni_cluster},   /* all members, */

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/checksum.h"
 #include "base/error.h"
 
 #define FRAME_HEADER_BYTES 12
@@ -48,8 +49,6 @@ status frame_parse(const uint8_t *bytes, size_t available, size_t max_payload, s
 #define WIRE_PREAMBLE_BYTES 16
 #define WIRE_HEADER_MAX     16384
 status wire_check(const uint8_t *bytes, size_t available, size_t *ret_size, struct error *error) must_check;
-
-uint32_t crc32_update(uint32_t crc, const uint8_t *bytes, size_t length);
 
 static inline uint32_t get_u32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;

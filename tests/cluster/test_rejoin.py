@@ -13,6 +13,10 @@ def raft(member):
     return member.directory / "ttorch" / "raft"
 
 
+def state(member):
+    return member.directory / "ttorch" / "postgresql"
+
+
 def flip(path, at):
     """One bit, of a byte that is not zero, at or after `at`."""
     content = bytearray(path.read_bytes())
@@ -78,13 +82,22 @@ DAMAGES = {
 }
 
 
-def says_lost(member, text):
+# The same for the files that say what the data directory is and what was promised. Whether PostgreSQL goes on.
+FILE_DAMAGES = {
+    "label": (lambda member: flip(state(member) / "label", 5), "/label has a wrong checksum", False),
+    "label-empty": (lambda member: cut(state(member) / "label", 0), "/label has a wrong checksum", False),
+    "pledge": (lambda member: flip(state(member) / "pledge", 6), "/pledge has a wrong checksum", True),
+    "pledge-cut": (lambda member: cut(state(member) / "pledge", 8), "/pledge has a wrong checksum", True),
+}
+
+
+def says_lost(member, text, what):
     status = member.status()
-    return status and status["record_lost"] and text in status["waiting"] and status["waiting"]
+    return status and status[what] and text in status["waiting"] and status["waiting"]
 
 
-def wait_lost(cluster, member, text):
-    said = cluster.wait(lambda: says_lost(member, text), 20, f"{member} says: {text}")
+def wait_lost(cluster, member, text, what="record_lost"):
+    said = cluster.wait(lambda: says_lost(member, text, what), 20, f"{member} says: {text}")
     told = member.ttorch("status")  # by then another member may have refused it, in words of its own
     assert text in told and "ttorch rejoin" in said and "ttorch rejoin" in told, "people are told, too"
 
@@ -121,6 +134,81 @@ def test_damaged_standby(trio, ledger, damage, text):
     damage_and_rejoin(trio, ledger, member, damage, text)
     assert raft_id(member) != before, "nobody knows what the old one has promised"
     assert member.postmaster() == postmaster
+
+
+def copy_number(member):
+    return (state(member) / "label").read_text(encoding="utf-8").split()[1]
+
+
+def make_pledge(cluster, member):
+    """Whoever lives through a failover as a standby has pledged."""
+    old = cluster.primary()
+    old.kill_postgres()
+    cluster.wait_new_primary(old)
+    cluster.wait_redundant(60)
+    assert (state(member) / "pledge").exists()
+
+
+@pytest.mark.parametrize("damage, text, goes_on", FILE_DAMAGES.values(), ids=FILE_DAMAGES)
+@pytest.mark.limit(120)
+def test_damaged_file(trio, ledger, damage, text, goes_on):
+    """What it may not be sure of it does not do: it counts for nothing new until an operator has said so."""
+    member = trio.standbys()[0]
+    make_pledge(trio, member)
+    member = trio.standbys()[0]
+    before, postmaster, copy = raft_id(member), member.postmaster(), copy_number(member)
+    member.kill_daemon(restart=False)
+    damage(member)
+    member.start()
+    wait_lost(trio, member, text, "file_damaged")
+    trio.check_ledger(ledger)
+    assert "has replaced the damaged file" in member.ttorch("rejoin", "--yes")
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+    assert raft_id(member) == before, "its record is good"
+    assert (member.postmaster() == postmaster) == goes_on
+    assert (copy_number(member) == copy) == goes_on, "what it had said under the old number never counts again"
+
+
+@pytest.mark.parametrize("file", ("label", "pledge"))
+@pytest.mark.limit(120)
+def test_damaged_file_of_the_primary(trio, ledger, file):
+    """It goes on, as it runs. Once it has fallen it is not promoted before an operator says that it may."""
+    old = trio.primary()
+    make_pledge(trio, old)
+    old = trio.primary()
+    epoch = trio.epoch()
+    old.kill_daemon(restart=False)
+    flip(state(old) / file, 6)
+    old.start()
+    wait_lost(trio, old, f"/{file} has a wrong checksum", "file_damaged")
+    trio.check_ledger(ledger)
+    assert trio.epoch() == epoch and trio.primary() == old
+    old.kill_postgres()
+    trio.wait_new_primary(old)
+    trio.check_ledger(ledger)
+    assert old.ttorch("status").count("ttorch rejoin")
+    old.ttorch("rejoin", "--yes")
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+
+
+@pytest.mark.limit(120)
+def test_record_and_file_damaged(trio, ledger):
+    """One command brings back both: first the record, which then tells what can have been pledged."""
+    member = trio.standbys()[0]
+    make_pledge(trio, member)
+    member = trio.standbys()[0]
+    member.kill_daemon(restart=False)
+    shutil.rmtree(raft(member) / "log")
+    flip(state(member) / "pledge", 6)
+    flip(state(member) / "label", 5)
+    member.start()
+    wait_lost(trio, member, "is missing")
+    member.ttorch("rejoin", "--yes")
+    trio.wait_redundant(60)
+    assert not member.status()["file_damaged"]
+    trio.check_ledger(ledger)
 
 
 @pytest.mark.limit(120)

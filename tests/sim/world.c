@@ -203,6 +203,8 @@ static void do_action(struct world *world, unsigned member, const struct action 
         tell(world, (int)member, "exits: %s", action->exit.why);
         daemon_kill(world, member);
         break;
+    case ACTION_MEND: /* no file is damaged here */
+        break;
     case ACTION_ANSWER:
         tell(world, (int)member, "answers %d: %s", action->answer.http_status, action->answer.text);
         break;

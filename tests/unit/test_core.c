@@ -247,6 +247,45 @@ static void empty_before_open(void) {
     empty();
     core.topology.open = false;
 }
+/* What the hands say of a label or a pledge that cannot be trusted. */
+static void damaged(void) { snprintf(core.facts.damaged, sizeof core.facts.damaged, "postgresql/label is damaged"); }
+static void label_damaged(void) {
+    down();
+    damaged();
+    core.facts.data = DATA_REFUSED;
+    core.facts.copy = 0;
+    core.granted_copy = 1;
+    primary_writes();
+}
+static void label_damaged_while_streaming(void) {
+    label_damaged();
+    streaming();
+}
+static void label_mended(void) {
+    label_damaged();
+    core.facts.data = DATA_BROKEN;
+    core.facts.damaged[0] = '\0';
+}
+static void label_mended_before_open(void) {
+    label_mended();
+    core.topology.open = false;
+}
+static void pledge_damaged(void) {
+    prefix_and_primary_writes();
+    damaged();
+    core.facts.pledged_epoch = UINT32_MAX;
+}
+static void pledge_damaged_while_streaming(void) {
+    streaming();
+    damaged();
+    core.facts.pledged_epoch = UINT32_MAX;
+}
+static void primary_writes_unopened(uint32_t durability) {
+    core.topology.open = false;
+    core.topology.settings.durability = durability;
+    core.seen[0].running_epoch = core.topology.epoch;
+    core.heard_at[0] = core.now;
+}
 static void empty_before_open_in_strict(void) {
     empty();
     primary_writes_unopened(DURABILITY_STRICT);
@@ -370,6 +409,12 @@ static void test_reconcile_standby(void **state) {
         {"data that might be the last copy", complete_and_not_needed, OPERATE_NONE},
         {"half a clone", broken, OPERATE_CLONE},
         {"another cluster's data", foreign, OPERATE_NONE},
+        {"nobody knows what its data directory is", label_damaged, OPERATE_NONE},
+        {"the same, while it runs", label_damaged_while_streaming, OPERATE_STOP},
+        {"that was given up", label_mended, OPERATE_CLONE},
+        {"that was given up, primary not open", label_mended_before_open, OPERATE_NONE},
+        {"nobody knows what it has pledged", pledge_damaged, OPERATE_NONE},
+        {"the same, while it streams", pledge_damaged_while_streaming, OPERATE_NONE},
         {"no guard", no_guard, OPERATE_NONE},
         {"not synced", not_synced, OPERATE_NONE},
         {"writes in an epoch that is over", writes_in_old_epoch, OPERATE_KILL},
@@ -516,6 +561,11 @@ static void assigned_unfenced(void) {
     assigned_without_lease();
     snprintf(core.facts.unfenced, sizeof core.facts.unfenced, "watchdog: /dev/watchdog: No such file or directory");
 }
+static void assigned_damaged(void) {
+    assigned();
+    core.facts.pledged_epoch = UINT32_MAX;
+    snprintf(core.facts.damaged, sizeof core.facts.damaged, "postgresql/pledge has a wrong checksum");
+}
 static void assigned_uncut(void) {
     assigned();
     core.cut.valid = false;
@@ -576,6 +626,7 @@ static void test_reconcile_primary(void **state) {
         {"assigned, position differs", assigned_elsewhere, OPERATE_NONE, true},
         {"assigned, another copy", assigned_other_copy, OPERATE_NONE, true},
         {"assigned, but pledged not to", assigned_pledged, OPERATE_NONE, false},
+        {"assigned, but what it pledged is not known", assigned_damaged, OPERATE_NONE, true},
         {"assigned, not cut", assigned_uncut, OPERATE_CUT, false},
         {"restarted within its epoch", restarted_in_epoch, OPERATE_NONE, true},
         {"assigned, its guard takes no lease", assigned_unfenced, OPERATE_NONE, true},
@@ -1055,6 +1106,41 @@ static void test_a_number_is_given_once(void **state) {
     see(0, DATA_COMPLETE);
     assert_false(core.job.running);
     assert_true(core.proposing[PROPOSER_MEMBER]); /* asks for another one */
+/* The newest epoch that can have been pledged was sealed, and only who has caught up knows that. */
+static void test_damaged_files_are_given_up(void **state) {
+    (void)state;
+    static const struct {
+        const char *situation;
+        void (*arrange)(void);
+        bool sealed, synced;
+        int expected_status;
+        uint32_t expected_epoch;
+    } rows[] = {
+        {"nothing is damaged", streaming, false, true, 409, 0},
+        {"the epoch stands", pledge_damaged, false, true, 202, 2},
+        {"the epoch was sealed", pledge_damaged, true, true, 202, 3},
+        {"what has happened meanwhile is not known", pledge_damaged, false, false, 409, 0},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct event event = {.kind = EVENT_REQUEST, .request = {.kind = REQUEST_KIND_MEND, .serial = 5}};
+        int http_status = 0;
+        uint32_t epoch = 0;
+        standing_epoch(2);
+        rows[i].arrange();
+        if (rows[i].sealed)
+            seal();
+        core.synced = rows[i].synced;
+        actions.count = 0;
+        decide_request(&core, &actions, &event);
+        for (unsigned k = 0; k < actions.count; k++) {
+            if (actions.list[k].kind == ACTION_ANSWER)
+                http_status = actions.list[k].answer.http_status;
+            if (actions.list[k].kind == ACTION_MEND)
+                epoch = actions.list[k].mend.epoch;
+        }
+        if (http_status != rows[i].expected_status || epoch != rows[i].expected_epoch)
+            fail_msg("%s: %d, epoch %u", rows[i].situation, http_status, epoch);
+    }
 }
 
 int main(void) {
@@ -1073,6 +1159,7 @@ int main(void) {
         cmocka_unit_test(test_restarted_voter_is_promised),
         cmocka_unit_test(test_diverged_wal_is_noted),
         cmocka_unit_test(test_clone_knows_the_divergence),
+        cmocka_unit_test(test_damaged_files_are_given_up),
         cmocka_unit_test(test_deadline_is_lifted),
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_no_renewal_without_right),

@@ -473,6 +473,101 @@ static void strangers_are_refused(void **state) {
     assert_non_null(strstr(look.refused, "PostgreSQL 13"));
 }
 
+/* ---- our own files ---- */
+
+static void flip(const char *path, long at) {
+    FILE *file = fopen(path, "r+e");
+    assert_non_null(file);
+    fseek(file, at, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, at, SEEK_SET);
+    fputc(byte ^ 1, file);
+    fclose(file);
+}
+
+/* Any bit of it, and any cut: a pledge that cannot be trusted is not believed. */
+static void a_damaged_pledge_is_noticed(void **state) {
+    (void)state;
+    char path[128];
+    struct error error;
+    uint32_t epoch = 9;
+    snprintf(path, sizeof path, "%s/pledge", top);
+    assert_int_equal(pledge_read(&epoch, path, &error), OK);
+    assert_int_equal(epoch, 0);
+    assert_int_equal(pledge_write(path, 41, &error), OK);
+    assert_int_equal(pledge_read(&epoch, path, &error), OK);
+    assert_int_equal(epoch, 41);
+    struct stat at;
+    assert_int_equal(stat(path, &at), 0);
+    for (long byte = 0; byte < at.st_size; byte++) {
+        flip(path, byte);
+        assert_int_equal(pledge_read(&epoch, path, &error), FAILED);
+        assert_non_null(strstr(error.text, path));
+        flip(path, byte);
+    }
+    for (off_t length = at.st_size - 1; length >= 0; length--) {
+        assert_int_equal(truncate(path, length), 0);
+        assert_int_equal(pledge_read(&epoch, path, &error), FAILED);
+    }
+    assert_int_equal(epoch, 41);
+    unlink(path);
+}
+
+/* A directory of PostgreSQL 15 as far as datadir.c looks. */
+static void make_directory_of_15(const char *directory) {
+    char path[192];
+    struct error error;
+    uint32_t control[16] = {[0] = 7, [2] = version_find(15)->control_version, [4] = CONTROL_SHUT_DOWN_IN_RECOVERY};
+    mkdir(directory, 0700);
+    snprintf(path, sizeof path, "%s/PG_VERSION", directory);
+    assert_int_equal(file_write(path, 0600, "15\n", &error), OK);
+    snprintf(path, sizeof path, "%s/global", directory);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/global/pg_control", directory);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(control, sizeof control, 1, file), 1);
+    fclose(file);
+}
+
+/* Neither its number is believed, nor that no rewind was under way; an empty directory has nothing to be mistaken. */
+static void a_damaged_label_is_noticed(void **state) {
+    (void)state;
+    char path[128], label[128], away[128];
+    struct error error;
+    struct datadir look;
+    const struct version *version = version_find(15);
+    snprintf(path, sizeof path, "%s/labelled", top);
+    snprintf(label, sizeof label, "%s/label", top);
+    snprintf(away, sizeof away, "%s/away", top);
+    make_directory_of_15(path);
+    assert_int_equal(label_write(label, path, 12, LABEL_REWINDING, &error), OK);
+    datadir_look(&look, path, label, version);
+    assert_int_equal(look.state, DATA_BROKEN);
+    assert_int_equal(look.copy, 12);
+    struct stat at;
+    assert_int_equal(stat(label, &at), 0);
+    for (long byte = 0; byte < at.st_size; byte++) {
+        flip(label, byte);
+        datadir_look(&look, path, label, version);
+        assert_int_equal(look.state, DATA_REFUSED);
+        assert_true(look.label_damaged);
+        assert_int_equal(look.copy, 0);
+        assert_non_null(strstr(look.refused, label));
+        flip(label, byte);
+    }
+    assert_int_equal(truncate(label, 0), 0);
+    assert_int_equal(datadir_finish_swap(path, away, label, &error), OK);
+    datadir_look(&look, path, label, version);
+    assert_true(look.label_damaged);
+    assert_int_equal(rename(path, away), 0);
+    mkdir(path, 0700);
+    datadir_look(&look, path, label, version);
+    assert_int_equal(look.state, DATA_EMPTY);
+    assert_false(look.label_damaged);
+    unlink(label);
+}
+
 /* ---- a life; each builds on the one before ---- */
 
 static Position base;
@@ -1107,6 +1202,8 @@ int main(void) {
         cmocka_unit_test(trailing_placeholders_go),
         cmocka_unit_test(a_log_keeps_its_newest_half),
         cmocka_unit_test(strangers_are_refused),
+        cmocka_unit_test(a_damaged_pledge_is_noticed),
+        cmocka_unit_test(a_damaged_label_is_noticed),
         LIFE(half_made_is_not_made),
         LIFE(made_and_started_as_a_standby),
         LIFE(promoted_through_placeholders),
