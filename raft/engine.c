@@ -208,6 +208,8 @@ static int load_judge(struct record *record, raft_term *term, raft_id *vote, raf
     struct engine *engine = &record->engine;
     if (!record->identity.log_begun)
         return 0;
+    if (engine->damage.text[0] != '\0')
+        return RAFT_CORRUPT;
     if (engine->ballot.serial == 0)
         error_set(&engine->damage, "%s/ballot is missing", record->directory);
     else if (!ballot_agrees(&engine->ballot, *term, *vote))
@@ -221,6 +223,22 @@ static int load_judge(struct record *record, raft_term *term, raft_id *vote, raf
     return RAFT_CORRUPT;
 }
 
+static void loaded_free(struct raft_snapshot *snapshot, struct raft_entry *entries, size_t count) {
+    void *batch = NULL; /* holds several entries */
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].batch != batch) {
+            batch = entries[i].batch;
+            raft_free(batch);
+        }
+    raft_free(entries);
+    if (snapshot == NULL)
+        return;
+    raft_configuration_close(&snapshot->configuration);
+    raft_free(snapshot->bufs[0].base);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+}
+
 static int watched_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
                         raft_index *start_index, struct raft_entry *entries[], size_t *entries_count) {
     struct record *record = record_of_io(io);
@@ -230,7 +248,10 @@ static int watched_load(struct raft_io *io, raft_term *term, raft_id *vote, stru
     raft_index last = *start_index + *entries_count - 1;
     if (*snapshot != NULL && (*snapshot)->index > last)
         last = (*snapshot)->index;
-    return load_judge(record, term, vote, last);
+    result = load_judge(record, term, vote, last);
+    if (result != 0)
+        loaded_free(*snapshot, *entries, *entries_count);
+    return result;
 }
 
 /* A message that can't be sent is a lost one. As an error it would end the step half done, and an entry already
@@ -248,6 +269,14 @@ static int watched_send(struct raft_io *io, struct raft_io_send *request, const 
     return 0;
 }
 
+/* libraft takes an older snapshot, and the log since then, in the place of one that it can't read: sound, but whose
+ * disk changes what was written has to say so. */
+static void snapshot_skipped(struct record *record, const char *message) {
+    static const char skipped[] = "skip invalid snapshot ";
+    if (record->engine.starting && strncmp(message, skipped, sizeof skipped - 1) == 0)
+        error_set(&record->engine.damage, "%s/log/%s is damaged", record->directory, message + sizeof skipped - 1);
+}
+
 /* Errors that libraft only traces, some of them on a thread of the pool. */
 static void on_trace(struct raft_tracer *tracer, int type, const void *data) {
     static const char *const bad[] = {"retry failed write", "truncate segment ", "unlink segment ",
@@ -256,6 +285,7 @@ static void on_trace(struct raft_tracer *tracer, int type, const void *data) {
     struct record *record = tracer->impl;
     if (type != RAFT_TRACER_DIAGNOSTIC)
         return;
+    snapshot_skipped(record, info->diagnostic.message);
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (strncmp(info->diagnostic.message, bad[i], strlen(bad[i])) == 0 &&
             !atomic_exchange(&record->disk_failed, true)) {

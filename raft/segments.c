@@ -95,6 +95,14 @@ status segment_check(const uint8_t *bytes, size_t length, bool *ret_torn, struct
 
 /* ---- files ---- */
 
+/* A snapshot gets its name once it is complete; libraft passes over an empty one. */
+static status snapshot_check(const char *path, struct error *error) {
+    struct stat facts;
+    if (stat(path, &facts) == 0 && facts.st_size == 0)
+        return error_set(error, "%s: cut off at byte 0", path);
+    return OK;
+}
+
 static status file_check(const char *path, size_t size, struct error *error) {
     struct stat facts;
     bool torn;
@@ -125,10 +133,11 @@ status segments_check(const char *log_directory, size_t size, struct error *erro
     if (directory == NULL)
         return error_set(error, "could not open %s: %s", log_directory, strerror(errno));
     for (struct dirent *entry; result == OK && (entry = readdir(directory)) != NULL;) {
-        if (strncmp(entry->d_name, "open-", 5) != 0)
-            continue;
         snprintf(path, sizeof path, "%s/%s", log_directory, entry->d_name);
-        result = file_check(path, size, error);
+        if (strncmp(entry->d_name, "open-", 5) == 0)
+            result = file_check(path, size, error);
+        else if (strncmp(entry->d_name, "snapshot-", 9) == 0)
+            result = snapshot_check(path, error);
     }
     closedir(directory);
     return result;

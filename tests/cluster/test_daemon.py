@@ -106,16 +106,22 @@ def test_all_killed_and_started(trio, ledger):
 
 @pytest.mark.skipif("asan" in BUILD.name, reason="sanitizers cost memory and time")
 def test_idle_cost(trio):
-    """An idle ttorchd needs little memory, and does not spin; `./dev bench idle` has the figures."""
+    """An idle ttorchd needs little memory, and does not spin; `./dev bench idle` has the figures. What it takes is the
+    least of three samples: more than that other processes, and work that is just due, may cause."""
     pids = [member.daemon.pid for member in trio.members]
 
-    def ticks():
-        return [int(stat(pid)[11]) + int(stat(pid)[12]) for pid in pids]
+    def share(pid, seconds):
+        """Of a core, by the time that its threads ran."""
+        def spent():
+            return sum(int((task / "schedstat").read_text(encoding="utf-8").split()[0])
+                       for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
+        before, begun = spent(), time.monotonic()
+        time.sleep(seconds)  # what is measured is time that passes
+        return (spent() - before) / (time.monotonic() - begun)
 
-    before, begun = ticks(), time.monotonic()
-    time.sleep(5)  # what is measured is time that passes
-    elapsed = time.monotonic() - begun
-    for pid, spent in zip(pids, (after - first for first, after in zip(before, ticks()))):
-        resident = int(stat(pid)[21]) * os.sysconf("SC_PAGESIZE")
-        assert resident < 15 * 2**20
-        assert spent / os.sysconf("SC_CLK_TCK") / elapsed < 0.1
+    for pid in pids:
+        assert int(stat(pid)[21]) * os.sysconf("SC_PAGESIZE") < 15 * 2**20
+        shares = []
+        while len(shares) < 3 and min(shares, default=1) > 0.015:
+            shares.append(share(pid, 2))
+        assert min(shares) < 0.03, f"shares of a core: {shares}"

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ struct node {
     char directory[128];
     uint64_t count, hash, last_index;
     uint64_t founded_id, found_ids[NODES];
-    unsigned found_calls, messages_seen;
+    unsigned found_calls, messages_seen, notices;
     char message_from[32], why[NODES][1536], fatal[512], notice[1536];
     bool up[NODES], closed, propose_on_found;
     enum record_role role;
@@ -131,6 +132,7 @@ static void on_peer(void *user, const char *name, bool up, const char *why) {
 
 static void on_notice(void *user, const char *text) {
     struct node *node = user;
+    node->notices++;
     snprintf(node->notice, sizeof node->notice, "%s", text);
 }
 
@@ -482,16 +484,28 @@ static void many(unsigned i, unsigned proposals) {
     }
 }
 
-static bool has_snapshot(const char *directory) {
-    char path[160];
-    bool found = false;
+/* Paths of the newest snapshot's two files: what it is of, and what is in it. False if there is none. */
+static bool find_snapshot(const char *directory, char ret_paths[2][512]) {
+    char path[160], newest[256] = "";
+    unsigned long index, highest = 0;
     snprintf(path, sizeof path, "%s/log", directory);
     DIR *log = opendir(path);
     assert_non_null(log);
     for (struct dirent *entry; (entry = readdir(log)) != NULL;)
-        found = found || strncmp(entry->d_name, "snapshot-", 9) == 0;
+        if (sscanf(entry->d_name, "snapshot-%*u-%lu", &index) == 1 && strstr(entry->d_name, ".meta") == NULL &&
+            index > highest) {
+            highest = index;
+            snprintf(newest, sizeof newest, "%s", entry->d_name);
+        }
     closedir(log);
-    return found;
+    snprintf(ret_paths[0], 512, "%s/%s.meta", path, newest);
+    snprintf(ret_paths[1], 512, "%s/%s", path, newest);
+    return newest[0] != '\0';
+}
+
+static bool has_snapshot(const char *directory) {
+    char paths[2][512];
+    return find_snapshot(directory, paths);
 }
 
 /* The follower left behind is sent a snapshot; the others restore theirs when they start again. */
@@ -561,6 +575,96 @@ static void test_garbage(void **state) {
         close(strangers[i]);
     uint64_t count = 2;
     run_until(is_all_applied, &count);
+    states_equal();
+}
+
+/* ---- a flood ---- */
+
+static bool is_all_up(void *user) {
+    (void)user;
+    for (unsigned i = 0; i < NODES; i++)
+        for (unsigned j = 0; j < NODES; j++)
+            if (i != j && !nodes[i].up[j])
+                return false;
+    return true;
+}
+
+/* What a stranger of the flood does: nothing, noise, a frame that is too long, or a hello that comes byte by byte. */
+enum stranger { STRANGER_SILENT, STRANGER_NOISY, STRANGER_BOASTS, STRANGER_SLOW, STRANGERS };
+
+static int dial_later(unsigned i) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    address.sin_port = htons(peers[i].port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_true(connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EINPROGRESS);
+    return fd;
+}
+
+/* Errors are its own business: it may have been hung up on. */
+static void stranger_speaks(int fd, unsigned number, unsigned turn) {
+    static const uint8_t boast[] = {0x74, 0xd7, 1, 1, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0};
+    static const uint8_t hello[] = {0x74, 0xd7, 1, 1, 0xe8, 3, 0, 0, 1, 2, 3, 4}; /* of 1000 bytes */
+    uint8_t noise[256];
+    memset(noise, (int)number | 1, sizeof noise);
+    if (number % STRANGERS == STRANGER_NOISY)
+        (void)!send(fd, noise, sizeof noise, MSG_NOSIGNAL);
+    else if (number % STRANGERS == STRANGER_BOASTS)
+        (void)!send(fd, boast, sizeof boast, MSG_NOSIGNAL);
+    else if (number % STRANGERS == STRANGER_SLOW)
+        (void)!send(fd, turn < sizeof hello ? hello + turn : noise, 1, MSG_NOSIGNAL);
+}
+
+static unsigned descriptors(void) {
+    unsigned count = 0;
+    DIR *open_now = opendir("/proc/self/fd");
+    assert_non_null(open_now);
+    while (readdir(open_now) != NULL)
+        count++;
+    closedir(open_now);
+    return count;
+}
+
+/* Thousands of strangers, 200 of them at a time: each is dropped soon, few are let in at once, and members go on. */
+static void test_flood(void **state) {
+    enum { FLOOD = 4000, AT_A_TIME = 200, LET_IN_MAX = 16 + 8 /* and those that are being closed */ };
+    static int fds[AT_A_TIME];
+    unsigned most = 0, committed = 0;
+    (void)state;
+    unsigned leader = cluster_start();
+    uint64_t term = status_of(leader).term;
+    run_until(is_all_up, NULL);
+    unsigned before = descriptors(), notices = nodes[leader].notices;
+    struct mallinfo2 memory = mallinfo2();
+    nsec began = time_now();
+    for (unsigned i = 0; i < FLOOD; i++) {
+        int *fd = &fds[i % AT_A_TIME];
+        if (i >= AT_A_TIME)
+            close(*fd);
+        *fd = dial_later(leader);
+        for (unsigned turn = 0; turn < 4 && turn <= i; turn++) /* those that dialled last */
+            stranger_speaks(fds[(i - turn) % AT_A_TIME], i - turn, turn);
+        uv_run(&loop, UV_RUN_NOWAIT);
+        if (i % 100 == 0) {
+            unsigned now = descriptors() - (i < AT_A_TIME ? i + 1 : AT_A_TIME);
+            most = now > most ? now : most;
+        }
+        if (i % 400 == 0)
+            committed += propose(leader, "amid the flood", 2000).outcome == RECORD_COMMITTED;
+    }
+    unsigned seconds = (unsigned)((time_now() - began) / NSEC_PER_SEC);
+    size_t grown = mallinfo2().uordblks - memory.uordblks;
+    for (unsigned i = 0; i < AT_A_TIME; i++)
+        close(fds[i]);
+    print_message("%u strangers in %u s: descriptors %u -> %u, memory +%zu, notices %u, committed %u of 10, term +%u\n",
+                  (unsigned)FLOOD, seconds, before, most, mallinfo2().uordblks > memory.uordblks ? grown : 0,
+                  nodes[leader].notices - notices, committed, (unsigned)(status_of(leader).term - term));
+    assert_true(most <= before + LET_IN_MAX);
+    assert_true(nodes[leader].notices - notices <= seconds + 2); /* one a second, with the number of the others */
+    assert_true(mallinfo2().uordblks < memory.uordblks + (1u << 20));
+    assert_true(committed > 0);
+    commit(leader, "after the flood");
+    settle(nodes[leader].count);
     states_equal();
 }
 
@@ -654,8 +758,8 @@ static void test_without_quorum(void **state) {
     for (unsigned i = 0; i < NODES; i++)
         if (i != leader)
             node_stop(i);
-    /* In the leader's log, never committed: it can't be known. */
-    assert_int_equal(propose(leader, "too late", 500).outcome, RECORD_UNKNOWN);
+    /* In the leader's log, never committed: it can't be known. Unless it leads no more by then, as after a stall. */
+    assert_int_not_equal(propose(leader, "too late", 500).outcome, RECORD_COMMITTED);
     run_until(is_cut_off, &leader);
     assert_int_equal(propose(leader, "nobody leads", 300).outcome, RECORD_REJECTED);
 }
@@ -684,15 +788,6 @@ static bool is_heard(void *user) {
     return nodes[0].messages_seen == 1 && nodes[1].messages_seen == 1 && nodes[2].messages_seen == 2;
 }
 
-static bool is_all_up(void *user) {
-    (void)user;
-    for (unsigned i = 0; i < NODES; i++)
-        for (unsigned j = 0; j < NODES; j++)
-            if (i != j && !nodes[i].up[j])
-                return false;
-    return true;
-}
-
 static void test_messages(void **state) {
     (void)state;
     cluster_start();
@@ -707,20 +802,25 @@ static void test_messages(void **state) {
 
 static void test_step_aside(void **state) {
     (void)state;
+    nsec end = time_now() + DEADLINE;
+    unsigned heir;
     int leader = (int)cluster_start();
-    unsigned heir = ((unsigned)leader + 1) % NODES;
-    record_step_aside(nodes[leader].record, peers[heir].name);
-    run_until(is_role_elsewhere, &leader);
-    assert_int_equal(leader_of(), heir);
+    do { /* on a busy machine it may run out of time, or another one may take over */
+        assert_true(time_now() < end);
+        leader = (int)settle(0);
+        heir = ((unsigned)leader + 1) % NODES;
+        record_step_aside(nodes[leader].record, peers[heir].name);
+        (void)run_until_deadline(is_role_elsewhere, &leader, 2 * NSEC_PER_SEC);
+    } while (leader_of() != (int)heir);
 }
 
-static void flip_byte(const char *path) {
+static void flip_byte(const char *path, off_t at) {
     uint8_t byte;
     int fd = open(path, O_RDWR);
     assert_true(fd >= 0);
-    assert_int_equal(pread(fd, &byte, 1, 40), 1);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
     byte ^= 0x10;
-    assert_int_equal(pwrite(fd, &byte, 1, 40), 1);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
     close(fd);
 }
 
@@ -737,7 +837,7 @@ static void test_unusable_directories(void **state) {
     assert_non_null(strstr(error.text, "in use"));
     node_stop(0);
     snprintf(path, sizeof path, "%s/log/0000000000000001-0000000000000001", nodes[0].directory);
-    flip_byte(path);
+    flip_byte(path, 40);
     node_start(0);
     assert_true(status_of(0).lost);
     assert_non_null(strstr(status_of(0).waiting, nodes[0].directory));
@@ -749,6 +849,74 @@ static void test_unusable_directories(void **state) {
     node_start(1);
     assert_true(status_of(1).lost);
     assert_non_null(strstr(status_of(1).waiting, "missing"));
+}
+
+static off_t size_of(const char *path) {
+    struct stat at;
+    assert_int_equal(stat(path, &at), 0);
+    return at.st_size;
+}
+
+static bool says_damaged_snapshot(char paths[2][512]) {
+    struct record_status found = status_of(0);
+    return found.lost && (strstr(found.waiting, paths[1]) != NULL ||
+                          strstr(found.waiting, "the snapshot in log has a wrong checksum"));
+}
+
+/* In a process of its own: libraft does not free what it has read of a snapshot that it then passes over. */
+static bool is_noticed(char paths[2][512], const char *what, unsigned file, off_t at) {
+    node_start(0);
+    bool noticed = says_damaged_snapshot(paths);
+    if (!noticed)
+        print_message("%s, %s at %d: \"%s\"\n", paths[file], what, (int)at, status_of(0).waiting);
+    node_stop(0);
+    return noticed;
+}
+
+static bool flips_are_noticed(char paths[2][512], unsigned file) {
+    off_t size = size_of(paths[file]), step = size < 64 ? 1 : size / 64;
+    bool noticed = true;
+    for (off_t at = 0; at < size; at += step) {
+        if (file == 0 && at >= 12 && at < 16)
+            continue; /* the upper half of its checksum, which has none */
+        flip_byte(paths[file], at);
+        noticed = is_noticed(paths, "flipped", file, at) && noticed;
+        flip_byte(paths[file], at);
+    }
+    return noticed;
+}
+
+static bool cuts_are_noticed(char paths[2][512]) {
+    bool noticed = true;
+    for (off_t length = size_of(paths[1]) - 1; length >= 0; length -= length > 8 ? 8 : 1) {
+        assert_int_equal(truncate(paths[1], length), 0);
+        noticed = is_noticed(paths, "cut", 1, length) && noticed;
+    }
+    return noticed;
+}
+
+/* Wherever its byte is damaged, and wherever it is cut, the snapshot is not believed; others need it not. */
+static void test_damaged_snapshot(void **state) {
+    (void)state;
+    char paths[2][512];
+    int result;
+    many(cluster_start(), 1500);
+    uint64_t count = 1501;
+    run_until(is_all_applied, &count);
+    for (unsigned i = 0; i < NODES; i++)
+        node_stop(i);
+    assert_true(find_snapshot(nodes[0].directory, paths));
+    pid_t child = fork();
+    if (child == 0) {
+        uv_loop_fork(&loop);
+        _exit(flips_are_noticed(paths, 0) && flips_are_noticed(paths, 1) && cuts_are_noticed(paths) ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &result, 0), child);
+    assert_true(WIFEXITED(result));
+    assert_int_equal(WEXITSTATUS(result), 0);
+    node_start(1);
+    node_start(2);
+    commit(1, "without it");
 }
 
 static void test_single_member(void **state) {
@@ -812,18 +980,23 @@ static void test_sparse_latency(void **state) {
     static nsec taken[ROUNDS];
     (void)state;
     heartbeat_ms = 150;
-    unsigned leader = cluster_start();
-    uint64_t count = nodes[leader].count;
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        run_for(msec(40 + (unsigned)(i * 7) % 50));
+    unsigned rounds = 0;
+    nsec end = time_now() + 2 * DEADLINE;
+    cluster_start();
+    while (rounds < ROUNDS) {
+        unsigned leader = settle(0);
+        run_for(msec(40 + (unsigned)(rounds * 7) % 50));
+        assert_true(time_now() < end);
+        uint64_t count = nodes[leader].count + 1;
         nsec start = time_now();
-        count++;
-        record_propose(nodes[leader].record, (const uint8_t *)"sparse", 6, 2000, on_found_done, NULL);
+        if (propose(leader, "sparse", 2000).outcome != RECORD_COMMITTED)
+            continue; /* it leads no more: the machine has stalled */
         run_until(is_all_applied, &count);
-        taken[i] = 0;
+        taken[rounds] = 0;
         for (unsigned j = 0; j < NODES; j++)
-            if (nodes[j].applied_at - start > taken[i])
-                taken[i] = nodes[j].applied_at - start;
+            if (nodes[j].applied_at - start > taken[rounds])
+                taken[rounds] = nodes[j].applied_at - start;
+        rounds++;
     }
     qsort(taken, ROUNDS, sizeof taken[0], compare_nsec);
     print_message("proposed -> applied on all: median %.1f ms, p90 %.1f ms, max %.1f ms\n",
@@ -847,10 +1020,14 @@ int main(void) {
                                        record_test(test_founder_crashes),
                                        record_test(test_founder_lost_its_directory),
                                        record_test(test_garbage),
+                                       record_test(test_flood),
                                        record_test(test_unusable_directories),
+                                       record_test(test_damaged_snapshot),
                                        record_test(test_single_member),
                                        record_test(test_failed_write_is_fatal),
                                        record_test(test_sparse_latency),
                                        record_test(test_snapshot)};
+    if (getenv("TESTS") != NULL)
+        cmocka_set_test_filter(getenv("TESTS"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
