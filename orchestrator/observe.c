@@ -67,6 +67,17 @@ static void observe_primary(struct core *core, Observation *own) {
     memcpy(own->senders, facts->senders, sizeof(Sender) * facts->senders_count);
 }
 
+static const char *trouble(const struct core *core) {
+    const struct facts *facts = &core->facts;
+    if (facts->damaged[0] != '\0')
+        return facts->damaged;
+    if (facts->refused[0] != '\0')
+        return facts->refused;
+    if (data_is_foreign(core))
+        return "its data directory is another system's, not this cluster's: it is cloned once that is moved away";
+    return facts->unfenced[0] != '\0' ? facts->unfenced : core->job.trouble;
+}
+
 static void observe_words(struct core *core, Observation *own) {
     const struct job *job = &core->job;
     if (job->running && job->progress[0] != '\0')
@@ -75,11 +86,7 @@ static void observe_words(struct core *core, Observation *own) {
         snprintf(own->activity, sizeof own->activity, "%s", operation_kind_name(job->operation.kind));
     else if (core->leader && core->coordinator.why[0] != '\0')
         snprintf(own->activity, sizeof own->activity, "%s", core->coordinator.why);
-    snprintf(own->trouble, sizeof own->trouble, "%s",
-             core->facts.damaged[0] != '\0'    ? core->facts.damaged
-             : core->facts.refused[0] != '\0'  ? core->facts.refused
-             : core->facts.unfenced[0] != '\0' ? core->facts.unfenced
-                                               : job->trouble);
+    snprintf(own->trouble, sizeof own->trouble, "%s", trouble(core));
 }
 
 /* Copies what changes all the time and is acted on by nobody at once. */

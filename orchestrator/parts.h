@@ -51,6 +51,8 @@ void reconcile_step(struct core *core, struct actions *actions);
 void reconcile_result(struct core *core, struct actions *actions, const struct operation_result *result);
 /* New facts: since when things are as they are. */
 void reconcile_facts(struct core *core);
+/* Our data directory is of another system than this cluster's. */
+bool data_is_foreign(const struct core *core);
 /* The newest epoch that we can have pledged never to attach to again, by the record. */
 uint32_t newest_pledge(const struct core *core);
 

@@ -321,9 +321,9 @@ static struct wish wish_as_standby_server(struct core *core) {
     return is_primary(core) ? wish_as_assigned(core) : wish_as_follower(core);
 }
 
-static bool ours(const struct core *core) {
+bool data_is_foreign(const struct core *core) {
     uint64_t found = core->facts.system_identifier, wanted = core->topology.system_identifier;
-    return found == 0 || wanted == 0 || found == wanted;
+    return found != 0 && wanted != 0 && found != wanted;
 }
 
 static struct wish wish_of_founder(struct core *core) {
@@ -349,7 +349,7 @@ static struct wish wish_down(struct core *core) {
         return wish_of_founder(core);
     if (core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN || core->must_clone)
         return wish_for_clone(core);
-    if (core->facts.data != DATA_COMPLETE || !ours(core))
+    if (core->facts.data != DATA_COMPLETE || data_is_foreign(core))
         return nothing();
     if (core->facts.copy == 0)
         return wish(OPERATE_ADOPT, "it holds this cluster's data");

@@ -104,6 +104,8 @@ static bool is_empty(const char *path) {
     return directory != NULL && empty;
 }
 
+bool datadir_is_gone(const char *path) { return (access(path, F_OK) != 0 && errno == ENOENT) || is_empty(path); }
+
 static void refuse(struct datadir *datadir, const char *path, const char *why) {
     datadir->state = DATA_REFUSED;
     snprintf(datadir->refused, sizeof datadir->refused, "%.80s %s", path, why);

@@ -36,6 +36,8 @@ struct datadir {
 };
 
 void datadir_look(struct datadir *ret_datadir, const char *path, const char *label_path, const struct version *version);
+/* There is none, or an empty one. */
+bool datadir_is_gone(const char *path);
 status control_read(struct control *ret_control, const char *data_directory, struct error *error) must_check;
 /* A live process has it, by postmaster.pid. */
 bool datadir_in_use(const char *path);

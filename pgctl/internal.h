@@ -6,7 +6,7 @@
  *   diverged.c      keeping and listing WAL that a rewind or clone does away with
  *   observer.c      facts, and the durable write of a primary
  *   upkeep.c        slots, login, pg_hba
- *   settings.c datadir.c version.c file.c    files
+ *   settings.c datadir.c tablespaces.c version.c file.c    files
  *   door.c child.c                           the wish for a connection, one child process */
 #pragma once
 #include <limits.h>
@@ -18,6 +18,7 @@
 #include "pgctl/guard.h"
 #include "pgctl/pgctl.h"
 #include "pgctl/settings.h"
+#include "pgctl/tablespaces.h"
 #include "session/session.h"
 
 /* ---- operations ---- */
@@ -70,8 +71,9 @@ struct operate {
     int senders[WAITED_SENDERS_MAX];
     unsigned senders_count;
     bool senders_known;
-    bool restarted;    /* PROMOTE: once, to forget a void timeline */
-    Position diverged; /* REWIND: where the histories part */
+    bool restarted;                     /* PROMOTE: once, to forget a void timeline */
+    Position diverged;                  /* REWIND: where the histories part */
+    char tablespaces[CHILD_OUTPUT_MAX]; /* CLONE: as the upstream lists them */
 };
 
 void operate_enter(struct pgctl *pgctl, int state);
@@ -226,8 +228,14 @@ const char *pgctl_program(const struct pgctl *pgctl, const char *name, char *buf
 /* Every child's `ended` calls it: closing waits for all of them. */
 void pgctl_child_ended(struct pgctl *pgctl);
 bool pgctl_server_running(const struct pgctl *pgctl);
-/* Deletes fresh_directory and old_directory in the background. */
+/* Deletes fresh_directory and old_directory, with their tablespaces, in the background. */
 void pgctl_remove_leftovers(struct pgctl *pgctl);
+/* The command line that does that. */
+struct removal {
+    struct paths tablespaces; /* to be freed */
+    const char *argv[8 + 4 * TABLESPACES_MAX];
+};
+void pgctl_removal(const struct pgctl *pgctl, struct removal *ret_removal);
 
 status config_copy(struct pgctl_config *ret_copy, const struct pgctl_config *config, struct error *error) must_check;
 void config_free(struct pgctl_config *config);

@@ -287,6 +287,13 @@ static void observed(void *user, const PGresult *result, const struct error *err
 
 /* ---- looking ---- */
 
+/* An operator was asked to move it away, or did. What comes to be there bit by bit is not looked at before it has to be
+ * used. */
+static void notice_gone(struct pgctl *pgctl) {
+    if (!operate_busy(pgctl) && pgctl->data.state != DATA_EMPTY && datadir_is_gone(pgctl->config.data_directory))
+        observer_look_at_data(pgctl);
+}
+
 /* It is silent since its last answer; but not for longer than we have been asking. */
 static void no_answer_yet(uv_timer_t *timer) {
     struct pgctl *pgctl = timer->data;
@@ -302,6 +309,7 @@ static void look(struct pgctl *pgctl) {
     if (looking(observer))
         return;
     if (!pgctl_server_running(pgctl)) {
+        notice_gone(pgctl);
         tell(pgctl);
         look_later(pgctl);
         return;

@@ -7,15 +7,17 @@
 #include "pgctl/file.h"
 #include "pgctl/internal.h"
 
-enum { MAKE_CLEAN, MAKE_RUN, CLONE_KEEP, CLONE_PRUNE, CLONE_LIST };
+enum { MAKE_CLEAN, MAKE_RUN, CLONE_KEEP, CLONE_PRUNE, CLONE_LIST, CLONE_TABLESPACES };
 
 /* The directory that is there stays until a complete one takes its place; what did not finish is left beside it, where
  * nothing ever starts it, and is removed by the next that is made. */
 static void make_clean(struct pgctl *pgctl) {
-    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
+    struct removal removal;
     if (pgctl->remover != NULL)
         child_cancel(pgctl->remover);
-    operate_spawn(pgctl, argv, NULL);
+    pgctl_removal(pgctl, &removal);
+    operate_spawn(pgctl, removal.argv, NULL);
+    paths_free(&removal.tablespaces);
 }
 
 static void make_cleaned(struct pgctl *pgctl, const struct child_result *result) {
@@ -91,6 +93,14 @@ const struct machine machine_initdb = {initdb_steps, MAKE_CLEAN, 300000};
 
 /* ---- ADOPT ---- */
 
+/* Debian keeps them elsewhere. A cluster has one set of them, which clones take along: in the data directory. */
+static bool has_settings(const struct pgctl *pgctl) {
+    char settings[PATH_MAX + 32], hba[PATH_MAX + 32];
+    snprintf(settings, sizeof settings, "%s/postgresql.conf", pgctl->config.data_directory);
+    snprintf(hba, sizeof hba, "%s/pg_hba.conf", pgctl->config.data_directory);
+    return file_exists(settings) && file_exists(hba);
+}
+
 static void adopt(struct pgctl *pgctl) {
     struct error error;
     if (operate_need_down(pgctl) == FAILED)
@@ -102,6 +112,9 @@ static void adopt(struct pgctl *pgctl) {
         operate_refuse(pgctl, "%s", pgctl->data.refused);
     else if (pgctl->data.state != DATA_COMPLETE)
         operate_refuse(pgctl, "the data directory is %s", data_state_name(pgctl->data.state));
+    else if (!has_settings(pgctl))
+        operate_refuse(pgctl, "no postgresql.conf or pg_hba.conf in the data directory: copy all from where they are "
+                              "(Debian: /etc/postgresql/...) into it");
     else if (make_standby(pgctl->config.data_directory, &error) == FAILED ||
              label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->operate.operation.copy, LABEL_COMPLETE,
                          &error) == FAILED)
@@ -113,7 +126,7 @@ static void adopt(struct pgctl *pgctl) {
 static const struct step adopt_steps[] = {{.name = "check", .enter = adopt}};
 const struct machine machine_adopt = {adopt_steps, 0, 60000};
 
-/* ---- CLONE: CLEAN (-> KEEP -> PRUNE -> LIST) -> RUN, then the swap ---- */
+/* ---- CLONE: CLEAN (-> KEEP -> PRUNE -> LIST) -> TABLESPACES -> RUN, then the swap ---- */
 
 static void clone_begin(struct pgctl *pgctl) {
     struct error error;
@@ -136,7 +149,7 @@ static void clone_cleaned(struct pgctl *pgctl, const struct child_result *result
 static void clone_keep(struct pgctl *pgctl) {
     Position from = pgctl->operate.operation.base;
     if (from.lsn == 0 || pgctl->diverged.told.bytes != 0 || pgctl->data.state != DATA_COMPLETE)
-        operate_enter(pgctl, MAKE_RUN);
+        operate_enter(pgctl, CLONE_TABLESPACES);
     else
         diverged_copy(pgctl, from);
 }
@@ -150,7 +163,7 @@ static void clone_kept(struct pgctl *pgctl, const struct child_result *result) {
     }
     pgctl_notice(pgctl, "the diverged WAL could not be kept before the clone: %s", error.text);
     diverged_forget(pgctl);
-    operate_enter(pgctl, MAKE_RUN);
+    operate_enter(pgctl, CLONE_TABLESPACES);
 }
 
 static void clone_prune(struct pgctl *pgctl) {
@@ -160,7 +173,7 @@ static void clone_prune(struct pgctl *pgctl) {
 
 static void clone_list(struct pgctl *pgctl) {
     if (!diverged_list(pgctl, "clone"))
-        operate_enter(pgctl, MAKE_RUN);
+        operate_enter(pgctl, CLONE_TABLESPACES);
 }
 
 static void clone_list_next(struct pgctl *pgctl, const struct child_result *result) {
@@ -175,24 +188,61 @@ static void clone_progress(void *user, const char *line) {
         operate_progress_kb(user, "clone", done, all);
 }
 
+static void clone_tablespaces(struct pgctl *pgctl) {
+    char program[PATH_MAX], conninfo[1024];
+    const char *const argv[] = {pgctl_program(pgctl, "psql", program),
+                                "-XAtq",
+                                "--no-password",
+                                "-d",
+                                conninfo,
+                                "-c",
+                                "SELECT 'locations'",
+                                "-c",
+                                "SELECT pg_tablespace_location(oid) FROM pg_tablespace "
+                                "WHERE pg_tablespace_location(oid) LIKE '/%'",
+                                NULL};
+    settings_conninfo(conninfo, sizeof conninfo, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream,
+                      NULL, "postgres");
+    operate_spawn(pgctl, argv, NULL);
+}
+
+static void clone_tablespaces_listed(struct pgctl *pgctl, const struct child_result *result) {
+    snprintf(pgctl->operate.tablespaces, sizeof pgctl->operate.tablespaces, "%s", result->output);
+    operate_enter(pgctl, MAKE_RUN);
+}
+
 static void clone_backup(struct pgctl *pgctl) {
     char program[PATH_MAX], conninfo[1024], slot[SLOT_NAME_MAX];
+    const char *argv[16 + TABLESPACES_MAX];
+    struct paths mappings;
+    struct error error;
     slot_name(slot, pgctl->config.member);
     settings_conninfo(conninfo, sizeof conninfo, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream,
                       NULL, NULL);
-    const char *const argv[] = {pgctl_program(pgctl, "pg_basebackup", program),
-                                "--pgdata",
-                                pgctl->fresh_directory,
-                                "--dbname",
-                                conninfo,
-                                "--wal-method=stream",
-                                "--checkpoint=fast",
-                                "--slot", /* the WAL from here on is kept until we stream */
-                                slot,
-                                "--progress",
-                                "--no-password",
-                                NULL};
+    if (tablespaces_map(&mappings, pgctl->operate.tablespaces, pgctl->config.member, pgctl->operate.operation.copy,
+                        &error) == FAILED) {
+        operate_failed(pgctl, &error);
+        return;
+    }
+    const char *const fixed[] = {pgctl_program(pgctl, "pg_basebackup", program),
+                                 "--pgdata",
+                                 pgctl->fresh_directory,
+                                 "--dbname",
+                                 conninfo,
+                                 "--wal-method=stream",
+                                 "--checkpoint=fast",
+                                 "--slot", /* the WAL from here on is kept until we stream */
+                                 slot,
+                                 "--progress",
+                                 "--no-password"};
+    unsigned count = 0;
+    for (unsigned i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        argv[count++] = fixed[i];
+    for (unsigned i = 0; i < mappings.count; i++)
+        argv[count++] = mappings.list[i];
+    argv[count] = NULL;
     operate_spawn(pgctl, argv, clone_progress);
+    paths_free(&mappings);
 }
 
 static void clone_ended(struct pgctl *pgctl, const struct child_result *result) {
@@ -205,6 +255,7 @@ static const struct step clone_steps[] = {
     [CLONE_KEEP] = {.name = "keep the diverged WAL", .enter = clone_keep, .ended = clone_kept, .may_fail = true},
     [CLONE_PRUNE] = {.name = "prune", .enter = clone_prune, .ended = clone_list_next, .may_fail = true},
     [CLONE_LIST] = {.name = "list", .enter = clone_list, .ended = clone_list_next, .may_fail = true},
+    [CLONE_TABLESPACES] = {.name = "tablespaces", .enter = clone_tablespaces, .ended = clone_tablespaces_listed},
     [MAKE_RUN] = {.name = "pg_basebackup", .enter = clone_backup, .ended = clone_ended},
 };
 const struct machine machine_clone = {clone_steps, MAKE_CLEAN, 24 * 3600 * 1000};

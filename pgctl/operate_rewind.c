@@ -34,11 +34,14 @@ static void rewind_compare_or_wait(struct pgctl *pgctl) {
 static void rewind_check(struct pgctl *pgctl) {
     struct control control;
     struct error error;
+    char other[PATH_MAX];
     if (operate_need_down(pgctl) == FAILED)
         return;
     observer_look_at_data(pgctl);
     pgctl->operate.diverged = (Position){0};
-    if (pgctl->data.state != DATA_COMPLETE || pgctl->data.copy == 0)
+    if (tablespaces_overlap(pgctl->config.data_directory, other))
+        operate_refuse(pgctl, "a tablespace of another data directory is in the same place: %.200s", other);
+    else if (pgctl->data.state != DATA_COMPLETE || pgctl->data.copy == 0)
         operate_refuse(pgctl, "the data directory is %s",
                        pgctl->data.copy == 0 ? "not labelled as ours" : data_state_name(pgctl->data.state));
     else if (control_read(&control, pgctl->config.data_directory, &error) == FAILED ||

@@ -50,17 +50,37 @@ static void removed(void *user, const struct child_result *result) {
     pgctl_child_ended(pgctl);
 }
 
+void pgctl_removal(const struct pgctl *pgctl, struct removal *ret_removal) {
+    const char *const leftovers[] = {pgctl->fresh_directory, pgctl->old_directory};
+    const char **at = ret_removal->argv;
+    struct paths *tablespaces = &ret_removal->tablespaces;
+    tablespaces->count = 0;
+    *at++ = "/bin/rm";
+    *at++ = "-rf";
+    *at++ = "--";
+    for (unsigned i = 0; i < sizeof leftovers / sizeof *leftovers; i++)
+        tablespaces_of_leftover(tablespaces, leftovers[i], pgctl->config.data_directory, pgctl->config.member,
+                                pgctl->server_version / 10000);
+    for (unsigned i = 0; i < tablespaces->count; i++) /* first: the links tell of them */
+        *at++ = tablespaces->list[i];
+    for (unsigned i = 0; i < sizeof leftovers / sizeof *leftovers; i++)
+        *at++ = leftovers[i];
+    *at = NULL;
+}
+
 void pgctl_remove_leftovers(struct pgctl *pgctl) {
-    const char *const argv[] = {"/bin/rm", "-rf", "--", pgctl->fresh_directory, pgctl->old_directory, NULL};
-    struct child_config config = {.argv = argv, .ended = removed, .user = pgctl};
+    struct removal removal;
+    struct child_config config = {.argv = removal.argv, .ended = removed, .user = pgctl};
     struct error error;
     bool none = !file_exists(pgctl->fresh_directory) && !file_exists(pgctl->old_directory);
     if (none || pgctl->remover != NULL)
         return;
+    pgctl_removal(pgctl, &removal);
     if (child_spawn(&pgctl->remover, pgctl->loop, &config, &error) == OK)
         pgctl->children++;
     else
         pgctl_notice(pgctl, "an old data directory was not removed: %s", error.text);
+    paths_free(&removal.tablespaces);
 }
 
 static void tell_overridden(struct pgctl *pgctl) {

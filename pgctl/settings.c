@@ -34,6 +34,9 @@ static const struct pgctl_parameter defaults[] = {
 /* On these data safety hangs: whatever the user or postgresql.auto.conf says, ours win. The rest of ours is written
  * from the state; NULL marks those. */
 static const struct pgctl_parameter forced[] = {
+    {"data_directory", NULL}, /* that of Debian's files, when they are copied into it */
+    {"hba_file", NULL},
+    {"ident_file", NULL},
     {"listen_addresses", NULL},
     {"port", NULL},
     {"unix_socket_directories", NULL},
@@ -143,7 +146,12 @@ static void users_parameters(FILE *out, const struct pgctl_parameter *parameters
 }
 
 static void forced_parameters(FILE *out, const struct settings *settings, const struct pgctl_config *config) {
-    char number[24];
+    char number[24], path[PATH_MAX + 32];
+    setting(out, "data_directory", config->data_directory);
+    snprintf(path, sizeof path, "%s/pg_hba.conf", config->data_directory);
+    setting(out, "hba_file", path);
+    snprintf(path, sizeof path, "%s/pg_ident.conf", config->data_directory);
+    setting(out, "ident_file", path);
     setting(out, "listen_addresses", config->listen_addresses);
     snprintf(number, sizeof number, "%u", config->port);
     setting(out, "port", number);

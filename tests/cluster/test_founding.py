@@ -1,9 +1,10 @@
 """From members' files to a running cluster."""
-import subprocess
+import shutil
 
 import pytest
 
-from cluster import as_user, postgres_programs
+import byhand
+from cluster import give
 
 
 @pytest.mark.parametrize("order", [("m1", "m2", "m3"), ("m3", "m1", "m2"), ("m2", "m3", "m1")], ids="-".join)
@@ -60,22 +61,9 @@ def test_a_file_that_differs_is_refused(make_cluster):
 def test_adopts_a_data_directory(make_cluster):
     """A server that somebody has made by hand becomes the first primary, with its rows and its own settings."""
     cluster = make_cluster(3)
-    member, programs = cluster["m2"], postgres_programs()
-
-    def run(*command):
-        subprocess.run(as_user(command), check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       cwd=cluster.directory)
-
-    run(programs / "initdb", "-D", member.pgdata, "-U", "postgres", "--no-sync", "-A", "trust")
-    with (member.pgdata / "postgresql.conf").open("a", encoding="utf-8") as file:
-        file.write("work_mem = '7MB' # kept\n")
-    with (member.pgdata / "pg_hba.conf").open("a", encoding="utf-8") as file:
-        file.write("host all kept 192.0.2.0/24 reject\n")
-    ctl = (programs / "pg_ctl", "-D", member.pgdata, "-w", "-o",
-           f"-p {member.port} -c listen_addresses=127.0.0.1 -k {member.directory}")
-    run(*ctl, "-l", member.directory / "by-hand.log", "start")
-    member.query("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
-    run(*ctl, "-m", "fast", "stop")
+    member = cluster["m2"]
+    byhand.make(member, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number",
+                settings="work_mem = '7MB' # kept\n", hba="host all kept 192.0.2.0/24 reject\n")
 
     cluster.found()
     assert cluster.primary() is member
@@ -83,6 +71,57 @@ def test_adopts_a_data_directory(make_cluster):
         assert each.query("SELECT count(*) FROM kept") == 1000
     assert member.query("SHOW work_mem") == "7MB"
     assert "host all kept 192.0.2.0/24 reject" in (member.pgdata / "pg_hba.conf").read_text(encoding="utf-8")
+
+
+def test_files_of_debian(make_cluster):
+    """Its packages keep the settings in /etc. A member does not guess which; copied into the data directory they are taken
+    over, with the paths that they name."""
+    cluster = make_cluster(3)
+    member = cluster["m1"]
+    byhand.make(member, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS number")
+    elsewhere = member.directory / "etc"
+    (elsewhere / "conf.d").mkdir(parents=True)
+    for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
+        (member.pgdata / name).rename(elsewhere / name)
+    with (elsewhere / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write(f"data_directory = '{member.pgdata}'\nhba_file = '{elsewhere}/pg_hba.conf'\n"
+                   f"ident_file = '{elsewhere}/pg_ident.conf'\ninclude_dir = 'conf.d'\nwork_mem = '7MB'\n")
+    cluster.start()
+    cluster.wait(lambda: (row := cluster.row(member)) and "postgresql.conf" in row["trouble"], 30,
+                 f"{member} says which files it misses")
+    shutil.copytree(elsewhere, member.pgdata, dirs_exist_ok=True)
+    member.pgdata.chmod(0o700)
+    for path in member.pgdata.iterdir():
+        give(path)
+    cluster.wait_redundant(60)
+    assert cluster.primary() is member
+    for each in cluster.members:
+        assert each.query("SELECT count(*) FROM kept") == 1000
+        assert each.query("SHOW hba_file") == f"{each.pgdata}/pg_hba.conf"
+        assert each.query("SHOW work_mem") == "7MB"
+    shutil.rmtree(elsewhere)
+    member.kill_postgres()
+    cluster.wait_new_primary(member)
+    cluster.wait_redundant(60)
+
+
+def test_two_data_directories(make_cluster):
+    """Nobody knows which of them is the one that is wanted: both are named, and left alone."""
+    cluster = make_cluster(3)
+    for name in ("m1", "m3"):
+        byhand.make(cluster[name], f"CREATE TABLE of_{name} ()")
+    cluster.start()
+
+    def says_both():
+        said = [member.ttorch("status", check=False) for member in cluster.members]
+        return any("both m1 and m3 hold a data directory" in done.stdout for done in said)
+
+    cluster.wait(says_both, 30, "somebody names both")
+    assert cluster["m1"].status()["epoch"] == 0
+    cluster["m1"].pgdata.rename(cluster["m1"].directory / "away")
+    cluster.wait_redundant(60)
+    assert cluster.primary() is cluster["m3"]
+    assert cluster["m1"].query("SELECT to_regclass('of_m3')") == "of_m3"
 
 
 def test_two_members_and_a_witness(make_cluster):

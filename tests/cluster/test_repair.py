@@ -4,7 +4,9 @@ import signal
 
 import pytest
 
+import byhand
 import processes
+from cluster import give
 
 
 @pytest.mark.limit(120)
@@ -56,18 +58,56 @@ def test_primary_data_directory_wiped(trio, ledger):
     trio.check_ledger(ledger)
 
 
-def test_diverged_primary_is_rewound(trio, ledger):
-    """WAL that nobody else has received does not survive its primary, and does not keep it from coming back."""
-    old, epoch = trio.primary(), trio.epoch()
-    connection = old.connect()
+def test_data_directory_of_another_system(trio, ledger):
+    """It is neither started nor thrown away: who put it there has to say what is to become of it."""
+    primary, standby = trio.primary(), trio.standbys()[0]
+    standby.kill_everything()
+    shutil.rmtree(standby.pgdata)
+    byhand.initdb(standby)
+    stranger = (standby.pgdata / "global" / "pg_control").read_bytes()
+    standby.start()
+    trio.wait(lambda: "another system" in trio.row(standby)["trouble"], 30, f"{standby} says that it is a stranger's")
+    trio.check_ledger(ledger)
+    assert trio.primary() is primary
+    assert (standby.pgdata / "global" / "pg_control").read_bytes() == stranger
+    standby.pgdata.rename(standby.directory / "away")
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+
+
+def test_damaged_control_file(trio, ledger):
+    """PostgreSQL refuses to start, which the member tells; and is cloned once the damaged directory is gone."""
+    standby = trio.standbys()[0]
+    standby.kill_everything()
+    path = standby.pgdata / "global" / "pg_control"
+    content = bytearray(path.read_bytes())
+    content[120] ^= 1
+    path.write_bytes(content)
+    standby.start()
+    trio.wait(lambda: "control file" in trio.row(standby)["trouble"], 30, f"{standby} says what PostgreSQL says")
+    trio.check_ledger(ledger)
+    shutil.rmtree(standby.pgdata)
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+
+
+def diverge(primary, table):
+    """The primary writes what nobody else receives, and dies."""
+    connection = primary.connect()
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = local")
         cursor.execute("SELECT pid FROM pg_stat_replication")
         # Stopped senders: what is written from now on leaves this host in no socket's buffer.
         processes.send([pid for pid, in cursor.fetchall()], signal.SIGSTOP)
-        cursor.execute("CREATE TABLE diverged AS SELECT generate_series(1, 1000)")
+        cursor.execute(table)
     connection.close()
-    old.kill_everything()
+    primary.kill_everything()
+
+
+def test_diverged_primary_is_rewound(trio, ledger):
+    """WAL that nobody else has received does not survive its primary, and does not keep it from coming back."""
+    old, epoch = trio.primary(), trio.epoch()
+    diverge(old, "CREATE TABLE diverged AS SELECT generate_series(1, 1000)")
     trio.wait_new_primary(old)
     old.start()
     trio.wait_redundant(60)
@@ -75,3 +115,58 @@ def test_diverged_primary_is_rewound(trio, ledger):
     trio.check_ledger(ledger)
     for member in trio.data_members:
         assert member.query("SELECT to_regclass('diverged')") is None
+
+
+def tablespace(member):
+    return member.query("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
+
+
+def counts(cluster):
+    return {member.name: member.query("SELECT count(*) FROM held") for member in cluster.data_members}
+
+
+@pytest.mark.limit(180)
+def test_tablespaces(make_cluster):
+    """They go through clones, failovers and rewinds. Here all members have them in one place, which no other cluster
+    does: each has a directory of its own below it, and what a clone leaves behind goes."""
+    cluster = make_cluster(3)
+    first, place = cluster["m1"], cluster.directory / "fast"
+    place.mkdir(mode=0o700)
+    give(place)
+    byhand.make(first, f"CREATE TABLESPACE fast LOCATION '{place}'",
+                "CREATE TABLE held TABLESPACE fast AS SELECT generate_series(1, 1000) AS number")
+    cluster.found()
+    assert set(counts(cluster).values()) == {1000}
+    assert tablespace(cluster["m2"]) == f"{place}/ttorch-m2-1"
+
+    first.kill_everything()
+    cluster.wait_new_primary(first).query("INSERT INTO held SELECT generate_series(1001, 2000)")
+    shutil.rmtree(first.pgdata)
+    for left in place.glob("PG_*"):  # nothing tells any more whose that is
+        shutil.rmtree(left)
+    first.start()
+    cluster.wait_redundant(60)
+    assert set(counts(cluster).values()) == {2000}
+    assert tablespace(first).startswith(f"{place}/ttorch-m1-")
+
+    old = cluster.primary()
+    before = tablespace(old)
+    diverge(old, "CREATE TABLE diverged TABLESPACE fast AS SELECT generate_series(1, 1000)")
+    cluster.wait_new_primary(old).query("INSERT INTO held SELECT generate_series(2001, 3000)")
+    old.start()
+    cluster.wait_redundant(60)
+    assert f"{old} was rewound" in cluster.primary().ttorch("history")
+    assert tablespace(old) == before
+    assert set(counts(cluster).values()) == {3000}
+
+    standby = cluster.standbys()[0]
+    before = tablespace(standby)
+    standby.kill_everything()
+    (standby.directory / "ttorch" / "postgresql" / "label").write_text("copy 1\n", encoding="utf-8")
+    standby.start()
+    cluster.wait(lambda: (status := standby.status()) and status["file_damaged"], 20, f"{standby} says that it is damaged")
+    standby.ttorch("rejoin", "--yes")
+    cluster.wait_redundant(60)
+    assert tablespace(standby) != before
+    cluster.wait(lambda: len(list(place.iterdir())) == 3, 20, "what was replaced is gone")
+    assert set(counts(cluster).values()) == {3000}

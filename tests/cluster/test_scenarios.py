@@ -123,6 +123,30 @@ def test_a_member_frozen_as_a_whole(trio, ledger):
 
 
 @pytest.mark.limit(120)
+def test_slots_of_users(make_cluster):
+    """Those that users have made are theirs. They are on the member where they were made, before and after a failover."""
+    cluster = make_cluster(2, witness=True, postgresql={"parameters": {"wal_level": "logical"}}).found()
+    old = cluster.primary()
+    old.query("SELECT pg_create_physical_replication_slot('theirs', true)")
+    old.query("SELECT pg_create_logical_replication_slot('theirs_logical', 'test_decoding')")
+    theirs = "SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'theirs%'"
+    other = cluster.standbys()[0]
+    other.kill_everything()
+    ours = "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'ttorch%' AND NOT active"
+    cluster.wait(lambda: old.query(ours) == 1, 20, "its slot is not in use")
+    old.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'ttorch%'")
+    cluster.wait(lambda: old.query(ours) == 1, 30, "the upkeep of the slots has come by")
+    assert old.query(theirs) == "theirs theirs_logical"
+    other.start()
+    cluster.wait_redundant(60)
+    old.kill_everything()
+    assert cluster.wait_new_primary(old).query(theirs) is None, "PostgreSQL does not pass them on"
+    old.start()
+    cluster.wait_redundant(60)
+    assert old.query(theirs) == "theirs theirs_logical"
+
+
+@pytest.mark.limit(120)
 def test_postgres_that_does_not_start(trio, ledger):
     """Another one takes over, the member says what is wrong, and follows once that is mended."""
     old = trio.primary()

@@ -26,6 +26,7 @@
 #include "pgctl/file.h"
 #include "pgctl/pgctl.h"
 #include "pgctl/settings.h"
+#include "pgctl/tablespaces.h"
 #include "pgctl/transactions.h"
 #include "pgctl/version.h"
 
@@ -566,6 +567,102 @@ static void a_damaged_label_is_noticed(void **state) {
     assert_int_equal(look.state, DATA_EMPTY);
     assert_false(look.label_damaged);
     unlink(label);
+}
+
+/* ---- tablespaces ---- */
+
+static void tablespaces_of_a_clone_are_mapped(void **state) {
+    (void)state;
+    static const struct {
+        const char *listing, *options[3];
+    } rows[] = {
+        {"locations\n", {NULL}},
+        {"locations\n/srv/ts\n", {"--tablespace-mapping=/srv/ts=/srv/ts/ttorch-m2-7"}},
+        {"locations\n/a\n/b/ttorch-m1-3\n",
+         {"--tablespace-mapping=/a=/a/ttorch-m2-7", "--tablespace-mapping=/b/ttorch-m1-3=/b/ttorch-m2-7"}},
+        {"locations\n/a=b\n", {"--tablespace-mapping=/a\\=b=/a\\=b/ttorch-m2-7"}},
+        {"locations\n/ttorch-m1\n", {"--tablespace-mapping=/ttorch-m1=/ttorch-m1/ttorch-m2-7"}},
+    };
+    struct paths options;
+    struct error error;
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(tablespaces_map(&options, rows[i].listing, "m2", 7, &error), OK);
+        for (unsigned k = 0; k < options.count; k++)
+            assert_string_equal(options.list[k], rows[i].options[k]);
+        assert_null(rows[i].options[options.count]);
+        paths_free(&options);
+    }
+    assert_int_equal(tablespaces_map(&options, "/cut/off\n", "m2", 7, &error), FAILED);
+    assert_int_equal(tablespaces_map(&options, "locations\nrelative\n", "m2", 7, &error), FAILED);
+}
+
+static void make_directories(const char *const *names) {
+    char path[256];
+    for (; *names != NULL; names++) {
+        snprintf(path, sizeof path, "%s/%s", top, *names);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+}
+
+static void link_tablespace(const char *data_directory, const char *target) {
+    char link[256], path[256];
+    snprintf(link, sizeof link, "%s/%s/pg_tblspc/16400", top, data_directory);
+    snprintf(path, sizeof path, "%s/%s", top, target);
+    unlink(link);
+    assert_int_equal(symlink(path, link), 0);
+}
+
+/* What a data directory and the one after it link to, and what of it goes. */
+static void tablespaces_go_with_their_data_directory(void **state) {
+    (void)state;
+    static const char *const directories[] = {"old",
+                                              "old/pg_tblspc",
+                                              "new",
+                                              "new/pg_tblspc",
+                                              "ts",
+                                              "ts/PG_15_2022",
+                                              "ts/PG_16_2023",
+                                              "ts/ttorch-m2-6",
+                                              "ts/ttorch-m2-7",
+                                              "ts/ttorch-m22-5",
+                                              "ts/ttorch-m2-x",
+                                              "ts/others",
+                                              NULL};
+    static const struct {
+        const char *old, *new, *gone[4];
+    } rows[] = {
+        {"ts", "ts/ttorch-m2-7", {"ts/PG_15_2022", "ts/ttorch-m2-6"}},
+        {"ts/ttorch-m2-6", "ts/ttorch-m2-7", {"ts/ttorch-m2-6"}},
+        {"ts/ttorch-m2-7", "ts/ttorch-m2-7", {NULL}}, /* not while somebody uses it */
+        {"ts", "ts", {NULL}},
+        {"ts/ttorch-m22-5", "ts/ttorch-m2-7", {"ts/ttorch-m2-6"}}, /* another member's */
+    };
+    char old[256], new[256], path[256];
+    make_directories(directories);
+    snprintf(old, sizeof old, "%s/old", top);
+    snprintf(new, sizeof new, "%s/new", top);
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct paths gone = {0};
+        unsigned wanted = 0;
+        link_tablespace("old", rows[i].old);
+        link_tablespace("new", rows[i].new);
+        tablespaces_of_leftover(&gone, old, new, "m2", 15);
+        for (; rows[i].gone[wanted] != NULL; wanted++) {
+            bool found = false;
+            snprintf(path, sizeof path, "%s/%s", top, rows[i].gone[wanted]);
+            for (unsigned k = 0; k < gone.count; k++)
+                found |= strcmp(gone.list[k], path) == 0;
+            assert_true(found);
+        }
+        assert_int_equal(gone.count, wanted);
+        paths_free(&gone);
+    }
+    link_tablespace("new", "ts");
+    assert_true(tablespaces_overlap(new, path));
+    link_tablespace("new", "ts/ttorch-m2-7");
+    assert_true(tablespaces_overlap(new, path)); /* below the one of somebody else */
+    link_tablespace("new", "ts/others");
+    assert_false(tablespaces_overlap(new, path));
 }
 
 /* ---- a life; each builds on the one before ---- */
@@ -1204,6 +1301,8 @@ int main(void) {
         cmocka_unit_test(strangers_are_refused),
         cmocka_unit_test(a_damaged_pledge_is_noticed),
         cmocka_unit_test(a_damaged_label_is_noticed),
+        cmocka_unit_test(tablespaces_of_a_clone_are_mapped),
+        cmocka_unit_test(tablespaces_go_with_their_data_directory),
         LIFE(half_made_is_not_made),
         LIFE(made_and_started_as_a_standby),
         LIFE(promoted_through_placeholders),
