@@ -45,7 +45,7 @@ static status socket_of_config(const char *file, struct client *ret_client) {
 }
 
 status cli_connect(const struct cli *cli, struct client *ret_client) {
-    *ret_client = (struct client){0};
+    *ret_client = (struct client){.ca = cli->ca, .cert = cli->cert, .key = cli->key};
     if (cli->url != NULL)
         snprintf(ret_client->url, sizeof ret_client->url, "%s", cli->url);
     else if (cli->socket != NULL)

@@ -11,8 +11,9 @@ enum exit_code {
 /* Which daemon to ask; given before or after the verb. */
 struct cli {
     const char *config_file;
-    const char *socket; /* NULL: as the configuration file says */
-    const char *url;    /* NULL: over the unix socket */
+    const char *socket;          /* NULL: as the configuration file says */
+    const char *url;             /* NULL: over the unix socket */
+    const char *ca, *cert, *key; /* files for https, or NULL */
     bool help;
 };
 

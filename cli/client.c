@@ -44,6 +44,23 @@ static void aim(CURL *curl, const struct client *client, const char *path, struc
                      (long)(client->timeout_ms > 0 ? client->timeout_ms : TIMEOUT_DEFAULT_MS));
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    if (client->ca != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca);
+    curl_easy_setopt(curl, CURLOPT_SSLCERT, client->cert);
+    curl_easy_setopt(curl, CURLOPT_SSLKEY, client->key);
+}
+
+/* What curl says of TLS does not tell which option would help. */
+static status not_trusted(const char *at, CURLcode code, struct error *error) {
+    const char *why = curl_easy_strerror(code);
+    if (code == CURLE_PEER_FAILED_VERIFICATION)
+        return error_set(error,
+                         "ttorchd at %s has a certificate of nobody who is believed, or for another host: "
+                         "name its CA's with --ca FILE",
+                         at);
+    if (code == CURLE_SSL_CACERT_BADFILE)
+        return error_set(error, "--ca: %s", why);
+    return error_set(error, "--cert and --key: %s", why);
 }
 
 static status unreachable(CURL *curl, const struct client *client, CURLcode code, struct error *error) {
@@ -58,6 +75,8 @@ static status unreachable(CURL *curl, const struct client *client, CURLcode code
     if (code == CURLE_COULDNT_CONNECT && local)
         return error_set(error, "could not reach ttorchd at %s: is the service running? systemctl status 'ttorchd@*'",
                          at);
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM)
+        return not_trusted(at, code, error);
     return error_set(error, "could not reach ttorchd at %s: %s", at, curl_easy_strerror(code));
 }
 

@@ -8,8 +8,9 @@
 
 struct client {
     char socket_path[PATH_MAX_LENGTH + 1]; /* of the daemon; used when `url` is empty */
-    char url[HOST_MAX_LENGTH + 32];        /* http://host:port, no path */
-    unsigned timeout_ms;                   /* for the whole request; 0 = 5000 */
+    char url[HOST_MAX_LENGTH + 32];        /* http://host:port or https://host:port, no path */
+    const char *ca, *cert, *key; /* files for https: whom to believe, who we are; NULL: the system's, nobody */
+    unsigned timeout_ms;         /* for the whole request; 0 = 5000 */
 };
 
 /* The JSON answered with a 2xx status; the caller frees it with json_decref. Fails with the daemon's own sentence for

@@ -21,16 +21,36 @@ static const char *port_of(const json_t *cluster) {
     return port != NULL ? port + strlen(" port ") : NULL;
 }
 
-static void print_servers(FILE *out, const json_t *cluster, const char *check_port) {
+struct checks {
+    const char *port;
+    char tls[256]; /* what stands behind the port; "" without TLS */
+};
+
+static status read_checks(const json_t *cluster, const struct haproxy_options *options, struct checks *ret_checks,
+                          struct error *error) {
+    struct checks checks = {.port = options->check_port != NULL ? options->check_port : port_of(cluster)};
+    if (checks.port == NULL)
+        return error_set(error, "HAProxy asks ttorchd over HTTP: set http.listen on every member, or say --check-port");
+    if (published(cluster, "http.client_ca_file") != NULL && options->check_cert == NULL)
+        return error_set(error, "ttorchd answers only who has a certificate (http.client_ca_file): name HAProxy's with "
+                                "--check-cert");
+    if (published(cluster, "http.certificate_file") != NULL)
+        snprintf(checks.tls, sizeof checks.tls, " check-ssl verify required ca-file %s%s%s", options->check_ca,
+                 options->check_cert != NULL ? " crt " : "", options->check_cert != NULL ? options->check_cert : "");
+    *ret_checks = checks;
+    return OK;
+}
+
+static void print_servers(FILE *out, const json_t *cluster, const struct checks *checks) {
     size_t i;
     const json_t *member;
     json_array_foreach(json_object_get(cluster, "members"), i, member) {
         const char *host = text_of(member, "host");
         if (strcmp(text_of(member, "duty"), "witness") != 0)
             fprintf(out,
-                    strchr(host, ':') != NULL ? "    server %s [%s]:%lld check port %s\n"
-                                              : "    server %s %s:%lld check port %s\n",
-                    text_of(member, "name"), host, (long long)number_of(member, "port"), check_port);
+                    strchr(host, ':') != NULL ? "    server %s [%s]:%lld check port %s%s\n"
+                                              : "    server %s %s:%lld check port %s%s\n",
+                    text_of(member, "name"), host, (long long)number_of(member, "port"), checks->port, checks->tls);
     }
 }
 
@@ -41,12 +61,12 @@ static void print_listen(FILE *out, const char *name, const char *bind, const ch
 
 status haproxy_config_print(FILE *out, const json_t *cluster, const struct haproxy_options *options,
                             struct error *error) {
-    const char *check_port = options->check_port != NULL ? options->check_port : port_of(cluster);
+    struct checks checks;
     char replica[64];
     if (json_array_size(json_object_get(cluster, "members")) == 0)
         return error_set(error, "the cluster is not founded yet");
-    if (check_port == NULL)
-        return error_set(error, "HAProxy asks ttorchd over HTTP: set http.listen on every member, or say --check-port");
+    if (read_checks(cluster, options, &checks, error) != OK)
+        return FAILED;
     snprintf(replica, sizeof replica, "/replica?lag=%.32s", options->lag);
     fprintf(out,
             "# HAProxy for the cluster %s: port %s leads to its primary, port %s to its standbys.\n"
@@ -58,10 +78,10 @@ status haproxy_config_print(FILE *out, const json_t *cluster, const struct hapro
             "on-marked-down shutdown-sessions\n",
             text_of(cluster, "cluster"), options->port, options->read_port);
     print_listen(out, "primary", options->bind, options->port, "/primary");
-    print_servers(out, cluster, check_port);
+    print_servers(out, cluster, &checks);
     print_listen(out, "standbys", options->bind, options->read_port, replica);
     fputs("    balance leastconn\n", out);
-    print_servers(out, cluster, check_port);
+    print_servers(out, cluster, &checks);
     return OK;
 }
 
@@ -76,13 +96,18 @@ static int print(struct cli *cli, const struct haproxy_options *options) {
 }
 
 static int run(const struct verb *verb, struct cli *cli, int argc, char **argv) {
-    struct haproxy_options options = {.bind = "*", .port = "5000", .read_port = "5001", .lag = "16MB"};
+    struct haproxy_options options = {
+        .bind = "*", .port = "5000", .read_port = "5001", .check_ca = "@system-ca", .lag = "16MB"};
     const struct option_row rows[] = {
         {"--bind", OPTION_TEXT, "ADDRESS", "address to listen on (all)", &options.bind, NULL},
         {"--port", OPTION_TEXT, "PORT", "port that leads to the primary (5000)", &options.port, NULL},
         {"--read-port", OPTION_TEXT, "PORT", "port that leads to the standbys (5001)", &options.read_port, NULL},
         {"--check-port", OPTION_TEXT, "PORT", "port of every member's HTTP (that of the daemon asked)",
          &options.check_port, NULL},
+        {"--check-ca", OPTION_TEXT, "FILE", "on HAProxy's host: the CA of the members' certificates (@system-ca)",
+         &options.check_ca, NULL},
+        {"--check-cert", OPTION_TEXT, "FILE", "there: HAProxy's own certificate and key in one, if members want one",
+         &options.check_cert, NULL},
         {"--lag", OPTION_TEXT, "SIZE", "a standby that lacks more is left out (16MB)", &options.lag, NULL},
         {0}};
     enum parsed parsed = options_parse(verb, cli, rows, argc, argv);

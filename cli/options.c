@@ -7,7 +7,7 @@
 
 #include "config/config.h"
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 24
 #define WORD_MAX    31
 
 /* ---- the nearest name ---- */
@@ -57,7 +57,10 @@ static unsigned common_rows(struct cli *cli, struct option_row *rows) {
     const struct option_row common[] = {
         {"--config", OPTION_TEXT, "FILE", "the member's settings: tells where its socket is", &cli->config_file, NULL},
         {"--socket", OPTION_TEXT, "PATH", "ask the daemon at this unix socket", &cli->socket, NULL},
-        {"--url", OPTION_TEXT, "URL", "ask the daemon at http://HOST:PORT (reading only)", &cli->url, NULL},
+        {"--url", OPTION_TEXT, "URL", "ask the daemon at http[s]://HOST:PORT (reading only)", &cli->url, NULL},
+        {"--ca", OPTION_TEXT, "FILE", "https: believe certificates of these CAs (the system's)", &cli->ca, NULL},
+        {"--cert", OPTION_TEXT, "FILE", "https: our certificate, where the daemon wants one", &cli->cert, NULL},
+        {"--key", OPTION_TEXT, "FILE", "https: its private key", &cli->key, NULL},
         {"--help", OPTION_FLAG, NULL, "print this", &cli->help, NULL},
     };
     memcpy(rows, common, sizeof common);

@@ -10,6 +10,8 @@ struct haproxy_options {
     const char *bind; /* address, "*" = all */
     const char *port, *read_port;
     const char *check_port; /* NULL: the port of the daemon that answered */
+    const char *check_ca;   /* where HAProxy has the CA of the members' certificates */
+    const char *check_cert; /* where it has its own certificate and key; NULL: none */
     const char *lag;        /* most that a standby may lack, as "16MB" */
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/panic.h"
 #include "config/loader.h"
+#include "tls/tls.h"
 
 #define PROGRAMS_PATTERN "/usr/lib/postgresql/*/bin/postgres"
 
@@ -200,6 +201,12 @@ static void check_longer(struct loader *loader, const char *longer, unsigned lon
              longer, longer_ms, shorter, shorter_ms);
 }
 
+static void check_needs(struct loader *loader, const char *path, const char *needed) {
+    const struct given *place = given_path(loader, path), *other = given_path(loader, needed);
+    if (place->key.line > 0 && !place->bad && other->key.line == 0)
+        complain(loader, place->value, "%s needs %s: write that, too, or remove this", path, needed);
+}
+
 static bool path_lies_in(const char *path, const char *directory) {
     size_t length = strlen(directory);
     return length > 0 && strncmp(path, directory, length) == 0 && (path[length] == '\0' || path[length] == '/');
@@ -230,12 +237,6 @@ static bool name_lies_in(const char *name, const char *zone) {
            (before == 0 || name[before - 1] == '.');
 }
 
-static void check_dns_needs(struct loader *loader, const char *path, const char *needed) {
-    const struct given *place = given_path(loader, path), *other = given_path(loader, needed);
-    if (place->key.line > 0 && !place->bad && other->key.line == 0)
-        complain(loader, place->value, "%s needs %s: write that, too, or remove this", path, needed);
-}
-
 /* Answers would lead in a circle: we know no address for it. */
 static void check_dns_hosts(struct loader *loader) {
     const struct config *config = loader->config;
@@ -261,38 +262,45 @@ static void check_dns_update(struct loader *loader) {
 }
 
 static void check_dns(struct loader *loader) {
-    check_dns_needs(loader, "dns.listen", "dns.zone");
-    check_dns_needs(loader, "dns.update.server", "dns.zone");
-    check_dns_needs(loader, "dns.update.server", "dns.update.key_name");
-    check_dns_needs(loader, "dns.update.server", "dns.update.key_file");
+    check_needs(loader, "dns.listen", "dns.zone");
+    check_needs(loader, "dns.update.server", "dns.zone");
+    check_needs(loader, "dns.update.server", "dns.update.key_name");
+    check_needs(loader, "dns.update.server", "dns.update.key_file");
     check_dns_hosts(loader);
     check_dns_update(loader);
 }
 
-/* ---- the password's file ---- */
+/* ---- files that hold a secret ---- */
 
-static status check_secret(const char *path, struct error *error) {
+static const struct secret {
+    const char *name;
+    off_t most;
+} a_password = {"the password", SECRET_BYTES_MAX}, a_private_key = {"the key", TLS_FILE_BYTES_MAX};
+
+static status check_secret(const struct secret *secret, const char *path, struct error *error) {
     struct stat info;
     char first = '\n';
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0)
-        return error_set(error, "cannot be read (%s): %s", strerror(errno),
-                         errno == ENOENT ? "write the password there, mode 0600"
-                                         : "make it belong to the user that runs ttorchd, mode 0600");
+        return errno == ENOENT
+                   ? error_set(error, "cannot be read (%s): write %s there, mode 0600", strerror(errno), secret->name)
+                   : error_set(error, "cannot be read (%s): make it belong to the user that runs ttorchd, mode 0600",
+                               strerror(errno));
     bool seen = fstat(file, &info) == 0;
     bool regular = seen && S_ISREG(info.st_mode);
     ssize_t got = regular ? read(file, &first, 1) : 0;
     close(file);
     if (!regular)
-        return error_set(error, "is no regular file: write the password into one");
+        return error_set(error, "is no regular file: write %s into one", secret->name);
     if ((info.st_mode & 07177) != 0)
         return error_set(error, "has mode %04o, so that others may read it: chmod 0600", info.st_mode & 07777u);
     if (info.st_uid != 0 && geteuid() != 0 && info.st_uid != geteuid())
         return error_set(error, "belongs to another user: it must be root's or the daemon's");
     if (got != 1 || first == '\n' || first == '\r')
-        return error_set(error, "is empty, or its first line is: write the password there");
-    if (info.st_size > SECRET_BYTES_MAX)
-        return error_set(error, "has more than %d bytes: it holds one line, the password", SECRET_BYTES_MAX);
+        return error_set(error, "is empty, or its first line is: write %s there", secret->name);
+    if (info.st_size > secret->most)
+        return error_set(error, "has more than %lld bytes: it holds %s and nothing else", (long long)secret->most,
+                         secret->name);
     return OK;
 }
 
@@ -305,18 +313,54 @@ static void check_password_file(struct loader *loader) {
     bool given_here = place->key.line > 0;
     if (!loader->outside || place->bad || (!given_here && (!own_member_known(loader) || is_witness(loader->config))))
         return;
-    if (check_secret(path, &error) != OK)
+    if (check_secret(&a_password, path, &error) != OK)
         complain(loader, place->value, "replication.password_file: %s %s%s", quoted(path, found), error.text,
                  given_here ? "" : ", or name another file");
 }
 
 /* One that is not needed, but good if it is named. */
-static void check_secret_file(struct loader *loader, const char *setting, const char *path) {
-    const struct given *place = given_path(loader, setting);
+static void check_secret_file(struct loader *loader, const struct secret *secret, const char *setting,
+                              const char *path) {
+    struct given *place = given_path(loader, setting);
     struct error error;
     char found[QUOTED_MAX];
-    if (loader->outside && place->key.line > 0 && !place->bad && check_secret(path, &error) != OK)
-        complain(loader, place->value, "%s: %s %s", setting, quoted(path, found), error.text);
+    if (!loader->outside || place->key.line == 0 || place->bad || check_secret(secret, path, &error) == OK)
+        return;
+    complain(loader, place->value, "%s: %s %s", setting, quoted(path, found), error.text);
+    place->bad = true;
+}
+
+/* ---- HTTPS ---- */
+
+static const char *const tls_settings[TLS_PARTS] = {
+    [TLS_CERTIFICATE] = "http.certificate_file", [TLS_KEY] = "http.key_file", [TLS_CLIENT_CA] = "http.client_ca_file"};
+
+static void check_tls_files(struct loader *loader) {
+    const struct config *config = loader->config;
+    const struct tls_files files = {{[TLS_CERTIFICATE] = config->http_certificate_file,
+                                     [TLS_KEY] = config->http_key_file,
+                                     [TLS_CLIENT_CA] = config->http_client_ca_file}};
+    enum tls_part part;
+    struct tls *tls;
+    struct error error;
+    char found[QUOTED_MAX];
+    if (tls_load(&tls, &files, &part, &error) == OK)
+        tls_leave(tls);
+    else
+        complain(loader, given_path(loader, tls_settings[part])->value, "%s: %s %s", tls_settings[part],
+                 quoted(files.paths[part], found), error.text);
+}
+
+static void check_tls(struct loader *loader) {
+    bool good = loader->outside && loader->config->http_certificate_file[0] != '\0';
+    check_needs(loader, "http.certificate_file", "http.key_file");
+    check_needs(loader, "http.key_file", "http.certificate_file");
+    check_needs(loader, "http.client_ca_file", "http.certificate_file");
+    check_secret_file(loader, &a_private_key, "http.key_file", loader->config->http_key_file);
+    for (unsigned i = 0; i < TLS_PARTS; i++)
+        good &= !given_path(loader, tls_settings[i])->bad;
+    if (good && loader->config->http_key_file[0] != '\0')
+        check_tls_files(loader);
 }
 
 /* Members first: what else is needed hangs on whether we are a witness. */
@@ -335,6 +379,7 @@ void check(struct loader *loader) {
     check_directories(loader);
     check_dns(loader);
     check_password_file(loader);
-    check_secret_file(loader, "dns.update.key_file", config->dns.update.key_file);
-    check_secret_file(loader, "pgbouncer.password_file", config->pgbouncer.password_file);
+    check_secret_file(loader, &a_password, "dns.update.key_file", config->dns.update.key_file);
+    check_secret_file(loader, &a_password, "pgbouncer.password_file", config->pgbouncer.password_file);
+    check_tls(loader);
 }

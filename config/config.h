@@ -76,6 +76,9 @@ struct config {
     char runtime_directory[PATH_MAX_LENGTH + 1]; /* sockets; default = data_directory */
     char http_listen[HOST_MAX_LENGTH + 1];       /* "" = only the unix socket */
     uint16_t http_port;
+    char http_certificate_file[PATH_MAX_LENGTH + 1]; /* "" = no TLS; with http_key_file */
+    char http_key_file[PATH_MAX_LENGTH + 1];
+    char http_client_ca_file[PATH_MAX_LENGTH + 1]; /* "" = clients need no certificate */
 
     struct {
         char bin_directory[PATH_MAX_LENGTH + 1];

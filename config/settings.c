@@ -40,6 +40,13 @@ const struct setting settings[] = {
      .help = "Address for HTTP; `0.0.0.0` or `::` = all. Empty: only the unix socket."},
     {"http.port", &value_integer, FIELD(http_port), 0, 1, 65535, "8008",
      .help = "Port for HTTP."},
+    {"http.certificate_file", &value_path, FIELD(http_certificate_file), 0, 0, PATH_MAX_LENGTH, "",
+     .help = "Certificate (PEM), followed by those that lead to its CA: on that port HTTPS is spoken, and no plain HTTP. Read "
+             "again at SIGHUP."},
+    {"http.key_file", &value_secret_path, FIELD(http_key_file), 0, 1, PATH_MAX_LENGTH,
+     .help = "File that holds the certificate's private key (PEM, without a password); mode 0600 or 0400."},
+    {"http.client_ca_file", &value_path, FIELD(http_client_ca_file), 0, 0, PATH_MAX_LENGTH, "",
+     .help = "Certificates of CAs (PEM): clients, too, must have a certificate, of one of these."},
     {"postgresql.data_directory", &value_path, FIELD(postgresql.data_directory), 0, 1, PATH_MAX_LENGTH,
      .need = REQUIRED_OF_DATA,
      .help = "PostgreSQL's data directory (PGDATA). Its parent must be writable: a clone is made beside it and swapped in."},

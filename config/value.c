@@ -506,7 +506,7 @@ const struct value_type
     value_name = {"name", NAME_EXPECTED, parse_name, render_text, no_bounds},
     value_text = {"text", "text", store_text, render_text, text_bounds},
     value_path = {"path", PATH_EXPECTED, parse_path, render_text, text_bounds},
-    value_secret_path = {"path", "the absolute path of a file that holds the password, such as "
+    value_secret_path = {"path", "the absolute path of a file that holds the secret, such as "
                          "/etc/ttorch/replication.password", parse_secret_path, render_text, text_bounds},
     value_host = {"address", "an address such as 10.0.0.1 or 0.0.0.0", parse_host, render_text, no_bounds},
     value_address = {"host:port", "host:port such as 10.0.0.1:7432 or, with the quotes, \"[fd00::3]:7432\"",

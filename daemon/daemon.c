@@ -144,6 +144,7 @@ static status reload_postgresql(struct daemon *daemon, const struct config *conf
 
 static void reload(struct daemon *daemon) {
     notify_reloading();
+    publish_reload(daemon->publish);
     struct config *config = calloc(1, sizeof *config);
     struct error error;
     if (config == NULL || config_load(config, daemon->config->file, reload_complaint, daemon) != OK) {
@@ -330,6 +331,9 @@ static status open_publish(struct daemon *daemon, struct error *error) {
         .socket_path = socket_path,
         .http_listen = config->http_listen,
         .http_port = config->http_port,
+        .http_certificate_file = config->http_certificate_file,
+        .http_key_file = config->http_key_file,
+        .http_client_ca_file = config->http_client_ca_file,
         .topology_file = config->publish.topology_file,
         .freshness_file = config->publish.freshness_file,
         .env_file = config->publish.env_file,

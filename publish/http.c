@@ -1,5 +1,6 @@
 #include "publish/http.h"
 
+#include <gnutls/abstract.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ struct http_private {
 
 struct http_connection {
     struct http_server *server;
+    struct tls *tls; /* with which it began; NULL without */
     int fd;
     uint64_t busy_since; /* milliseconds of the loop: it came, or its last answer ended; 0 = may take its time */
     LIST_ENTRY(http_connection) link;
@@ -59,6 +61,7 @@ struct http_server {
     uv_timer_t timer;
     bool resumed; /* since libmicrohttpd last ran: it must run again */
     bool local;
+    struct tls *tls; /* of new connections; NULL without */
     http_handler *handler;
     void *user;
     LIST_HEAD(, http_private) exchanges;
@@ -275,17 +278,36 @@ static void connection_hurry(struct MHD_Connection *connection) {
         ours->busy_since = uv_now(ours->server->timer.loop);
 }
 
+/* Without a certificate of ours the handshake fails; so does one for which there is no memory. */
+static void connection_dress(struct http_connection *ours, struct MHD_Connection *connection) {
+    if (ours->server->tls == NULL)
+        return;
+    void *session = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+    ours->tls = tls_join(ours->server->tls);
+    if (tls_serve(ours->tls, session) != OK)
+        shutdown(ours->fd, SHUT_RDWR);
+}
+
+static struct http_connection *connection_new(struct http_server *server, struct MHD_Connection *connection) {
+    struct http_connection *ours = calloc(1, sizeof *ours);
+    if (ours == NULL)
+        return NULL;
+    ours->server = server;
+    ours->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    ours->busy_since = uv_now(server->timer.loop);
+    LIST_INSERT_HEAD(&server->connections, ours, link);
+    connection_dress(ours, connection);
+    return ours;
+}
+
 static void on_connection(void *user, struct MHD_Connection *connection, void **context,
                           enum MHD_ConnectionNotificationCode code) {
     struct http_connection *ours = *context;
-    if (code == MHD_CONNECTION_NOTIFY_STARTED && (ours = calloc(1, sizeof *ours)) != NULL) {
-        *context = ours;
-        ours->server = user;
-        ours->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-        ours->busy_since = uv_now(ours->server->timer.loop);
-        LIST_INSERT_HEAD(&ours->server->connections, ours, link);
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        *context = connection_new(user, connection);
     } else if (code == MHD_CONNECTION_NOTIFY_CLOSED && ours != NULL) {
         LIST_REMOVE(ours, link);
+        tls_leave(ours->tls);
         free(ours);
     }
 }
@@ -438,14 +460,30 @@ static unsigned connections_max(bool local) {
     return limit.rlim_cur > kept + HTTP_LOCAL_MAX ? (unsigned)(limit.rlim_cur - kept) : HTTP_LOCAL_MAX;
 }
 
+/* libmicrohttpd keeps the first certificate for ever. So each session is given ours (connection_dress), and this, which
+ * it asks for one in other sessions, has none. */
+static int on_no_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authorities_count,
+                             const gnutls_pk_algorithm_t *algorithms, int algorithms_count, gnutls_pcert_st **ret_list,
+                             unsigned *ret_count, gnutls_privkey_t *ret_key) {
+    (void)session, (void)authorities, (void)authorities_count, (void)algorithms, (void)algorithms_count;
+    (void)ret_list, (void)ret_count, (void)ret_key;
+    return -1;
+}
+
 static struct MHD_Daemon *daemon_start(struct http_server *server, int fd) {
+    static struct MHD_OptionItem plain[] = {{MHD_OPTION_END, 0, NULL}};
+    static struct MHD_OptionItem secret[] = {
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)on_no_certificate},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+        {MHD_OPTION_END, 0, NULL}};
     unsigned most = connections_max(server->local);
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server,
-                            MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-                            MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-                            server->local ? 0u : HTTP_ONE_ADDRESS_MAX, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-                            server, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
-                            MHD_OPTION_CONNECTION_TIMEOUT, HTTP_SILENCE_MAX_SECONDS, MHD_OPTION_END);
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (server->tls != NULL ? (unsigned)MHD_USE_TLS : 0);
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET, fd,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, most,
+                            MHD_OPTION_PER_IP_CONNECTION_LIMIT, server->local ? 0u : HTTP_ONE_ADDRESS_MAX,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, HTTP_SILENCE_MAX_SECONDS,
+                            MHD_OPTION_ARRAY, server->tls != NULL ? secret : plain, MHD_OPTION_END);
 }
 
 static void on_handle_closed(uv_handle_t *handle) {
@@ -453,27 +491,29 @@ static void on_handle_closed(uv_handle_t *handle) {
     if (--server->handles_open > 0)
         return;
     event_leave(server->event);
+    tls_leave(server->tls);
     if (server->closed != NULL)
         server->closed(server->closed_user);
     free(server);
 }
 
-status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool local, http_handler *handler,
+status http_open(struct http_server **ret_server, uv_loop_t *loop, const struct http_door *door, http_handler *handler,
                  void *user, struct error *error) {
     struct http_server *server = calloc(1, sizeof *server);
     if (server == NULL) {
-        close(fd);
+        close(door->fd);
         return error_set(error, "out of memory");
     }
-    *server = (struct http_server){.local = local, .handler = handler, .user = user, .handles_open = 3};
+    *server = (struct http_server){.local = door->local, .handler = handler, .user = user, .handles_open = 3};
+    server->tls = tls_join(door->tls);
     LIST_INIT(&server->exchanges);
     LIST_INIT(&server->connections);
     require(uv_timer_init(loop, &server->timer) == 0);
     require(uv_timer_init(loop, &server->sweep) == 0);
     server->timer.data = server->sweep.data = server;
-    server->daemon = daemon_start(server, fd);
+    server->daemon = daemon_start(server, door->fd);
     if (server->daemon == NULL) {
-        close(fd);
+        close(door->fd);
         server->handles_open = 2;
         uv_close((uv_handle_t *)&server->timer, on_handle_closed);
         uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
@@ -487,6 +527,12 @@ status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool 
     require(uv_poll_start(&server->poll, UV_READABLE, on_readable) == 0);
     *ret_server = server;
     return OK;
+}
+
+void http_renew(struct http_server *server, struct tls *tls) {
+    require(server->tls != NULL && tls != NULL);
+    tls_leave(server->tls);
+    server->tls = tls_join(tls);
 }
 
 void http_close(struct http_server *server, void (*closed)(void *user), void *user) {

@@ -1,11 +1,13 @@
-/* A small HTTP server on the caller's libuv loop, over one listening socket. Knows libmicrohttpd; knows no routes.
+/* A small HTTP server on the caller's libuv loop, over one listening socket, with TLS or without. Knows libmicrohttpd;
+ * knows no routes.
  *
- * Bounded: connections, memory for each, the size of a body, and how long a silent connection lives. */
+ * Bounded: connections, memory for each, the size of a body, and how long a silent connection lives, handshakes too. */
 #pragma once
 #include <stddef.h>
 #include <uv.h>
 
 #include "base/error.h"
+#include "tls/tls.h"
 
 #define HTTP_BODY_MAX            4096  /* the largest request we know has some 100 bytes */
 #define HTTP_CONNECTION_BYTES    16384 /* read and write buffer of one connection; answers are kept apart */
@@ -45,9 +47,17 @@ void http_stream_send(struct http_server *server, const char *text);
 /* Of the query, NULL if it is not there; "" without a value. Only while the handler runs. */
 const char *http_argument(const struct http_exchange *exchange, const char *name);
 
-/* Takes over `fd`, a bound and listening socket, also on failure. */
-status http_open(struct http_server **ret_server, uv_loop_t *loop, int fd, bool local, http_handler *handler,
+struct http_door {
+    int fd;          /* a bound and listening socket */
+    bool local;      /* of unix */
+    struct tls *tls; /* NULL: none is spoken */
+};
+
+/* Takes over the descriptor, also on failure; joins `tls`. */
+status http_open(struct http_server **ret_server, uv_loop_t *loop, const struct http_door *door, http_handler *handler,
                  void *user, struct error *error) must_check;
+/* For connections from now on, of a server that has spoken TLS from its start. */
+void http_renew(struct http_server *server, struct tls *tls);
 /* Answers what is still waiting with 503, then closes. */
 void http_close(struct http_server *server, void (*closed)(void *user), void *user);
 

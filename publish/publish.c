@@ -11,6 +11,7 @@
 #include "publish/outputs.h"
 #include "publish/routes.h"
 #include "publish/template.h"
+#include "publish/web.h"
 #include "publish/writer.h"
 
 /* Lags change all the time: when nothing else has, the file is written only that often. */
@@ -18,7 +19,6 @@
 /* Making the texts costs more than anything else an idle daemon does: so often when neither record nor freshness
  * changed, which are shown at once. */
 #define LOOK_INTERVAL_MS 50
-#define LISTEN_AGAIN_MS  1000
 
 struct publish {
     uv_loop_t *loop;
@@ -26,7 +26,8 @@ struct publish {
     struct publish_callbacks callbacks;
     void *user;
     struct routes routes;
-    struct http_server *local, *tcp;
+    struct http_server *local;
+    struct web *web; /* NULL if it is not wanted */
     char socket_path[PATH_MAX_LENGTH + 1];
     struct outputs *outputs;
     struct hook *hook; /* NULL if none is wanted */
@@ -38,13 +39,7 @@ struct publish {
     uint64_t index;                    /* of the record, then */
     bool fresh;
 
-    struct {
-        uv_timer_t timer; /* tries again */
-        char where[HOST_MAX_LENGTH + 16];
-        struct error trouble; /* "" = none */
-    } listen;
-
-    struct face_output rows[WRITER_FILES_MAX + 2 + FACE_OUTPUTS_MAX];
+    struct face_output rows[WRITER_FILES_MAX + 1 + WEB_ROWS_MAX + FACE_OUTPUTS_MAX];
     unsigned parts_open;
     void (*closed)(void *user);
     void *closed_user;
@@ -115,7 +110,7 @@ static void tell_hook(struct publish *publish, const struct face *face) {
 static void tell_watchers(struct publish *publish) {
     watch_changed(publish->routes.watch);
     char *event = routes_event(&publish->routes.face);
-    struct http_server *servers[] = {publish->local, publish->tcp};
+    struct http_server *servers[] = {publish->local, publish->web != NULL ? web_server(publish->web) : NULL};
     for (unsigned i = 0; event != NULL && i < sizeof servers / sizeof *servers; i++)
         if (servers[i] != NULL)
             http_stream_send(servers[i], event);
@@ -143,6 +138,11 @@ void publish_changed(struct publish *publish) {
     tell_hook(publish, &publish->routes.face);
 }
 
+void publish_reload(struct publish *publish) {
+    if (publish->web != NULL)
+        web_reload(publish->web);
+}
+
 bool publish_settled(const struct publish *publish) {
     return outputs_settled(publish->outputs) && (publish->hook == NULL || hook_settled(publish->hook));
 }
@@ -154,12 +154,8 @@ static void add_outputs(void *user, struct face *face) {
     unsigned count = outputs_rows(publish->outputs, publish->rows);
     if (publish->hook != NULL)
         publish->rows[count++] = hook_row(publish->hook);
-    if (publish->listen.where[0] != '\0')
-        publish->rows[count++] = (struct face_output){.name = "http.listen",
-                                                      .where = publish->listen.where,
-                                                      .shown = publish->tcp != NULL,
-                                                      .index = face->topology->index,
-                                                      .trouble = publish->listen.trouble.text};
+    if (publish->web != NULL)
+        count += web_rows(publish->web, face->topology->index, &publish->rows[count]);
     for (unsigned i = 0; i < face->outputs_count && i < FACE_OUTPUTS_MAX; i++)
         publish->rows[count++] = face->outputs[i];
     face->outputs = publish->rows;
@@ -182,47 +178,24 @@ static void on_written(void *user, const char *name) {
 /* ---- opening and closing ---- */
 
 static status open_local(struct publish *publish, struct error *error) {
-    int fd;
-    if (http_listen_unix(&fd, publish->socket_path, error) != OK)
+    struct http_door door = {.local = true};
+    if (http_listen_unix(&door.fd, publish->socket_path, error) != OK)
         return FAILED;
-    if (http_open(&publish->local, publish->loop, fd, true, routes_serve, &publish->routes, error) == OK)
+    if (http_open(&publish->local, publish->loop, &door, routes_serve, &publish->routes, error) == OK)
         return OK;
     unlink(publish->socket_path);
     return FAILED;
 }
 
-static status open_tcp(struct publish *publish, struct error *error) {
-    const struct publish_config *config = &publish->config;
-    int fd;
-    if (http_listen_tcp(&fd, config->http_listen, config->http_port, error) != OK ||
-        http_open(&publish->tcp, publish->loop, fd, false, routes_serve, &publish->routes, error) != OK)
-        return error_prefix(error, "http.listen");
+static status open_web(struct publish *publish, struct error *error) {
+    const struct web_callbacks callbacks = {
+        .serve = routes_serve, .serve_user = &publish->routes, .notice = on_notice, .user = publish};
+    if (publish->config.http_listen[0] == '\0')
+        return OK;
+    if (web_open(&publish->web, publish->loop, &publish->config, &callbacks, error) != OK)
+        return FAILED;
     publish->parts_open++;
     return OK;
-}
-
-/* An occupied port is no reason to leave PostgreSQL alone. */
-static void on_listen(uv_timer_t *timer) {
-    struct publish *publish = timer->data;
-    struct error error;
-    if (open_tcp(publish, &error) == OK) {
-        publish->listen.trouble.text[0] = '\0';
-        uv_timer_stop(timer);
-        return;
-    }
-    if (strcmp(error.text, publish->listen.trouble.text) != 0)
-        on_notice(publish, error.text);
-    publish->listen.trouble = error;
-    if (!uv_is_active((uv_handle_t *)timer))
-        uv_timer_start(timer, on_listen, LISTEN_AGAIN_MS, LISTEN_AGAIN_MS);
-}
-
-static void listen_tcp(struct publish *publish) {
-    if (publish->config.http_listen[0] == '\0')
-        return;
-    snprintf(publish->listen.where, sizeof publish->listen.where, "%s port %u", publish->config.http_listen,
-             publish->config.http_port);
-    on_listen(&publish->listen.timer);
 }
 
 static void on_watch_over(void *user, struct http_exchange *exchange) {
@@ -254,14 +227,7 @@ static status open_parts(struct publish *publish, struct error *error) {
         return FAILED;
     publish->routes.add_outputs = add_outputs;
     publish->routes.publish = publish;
-    listen_tcp(publish);
-    return OK;
-}
-
-static void start_timer(struct publish *publish, uv_timer_t *timer) {
-    uv_timer_init(publish->loop, timer);
-    timer->data = publish;
-    publish->parts_open++;
+    return open_web(publish, error);
 }
 
 status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct publish_config *config,
@@ -278,8 +244,9 @@ status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct 
     publish->routes.config = &publish->config;
     snprintf(publish->socket_path, sizeof publish->socket_path, "%s", config->socket_path);
     publish->config.socket_path = publish->socket_path;
-    start_timer(publish, &publish->timer);
-    start_timer(publish, &publish->listen.timer);
+    uv_timer_init(loop, &publish->timer);
+    publish->timer.data = publish;
+    publish->parts_open++;
     if (open_parts(publish, error) != OK) {
         publish_close(publish, NULL, NULL);
         return FAILED;
@@ -313,12 +280,11 @@ void publish_close(struct publish *publish, void (*closed)(void *user), void *us
         unlink(publish->socket_path);
         http_close(publish->local, on_part_closed, publish);
     }
-    if (publish->tcp != NULL)
-        http_close(publish->tcp, on_part_closed, publish);
+    if (publish->web != NULL)
+        web_close(publish->web, on_part_closed, publish);
     if (publish->outputs != NULL)
         outputs_close(publish->outputs, on_part_closed, publish);
     if (publish->hook != NULL)
         hook_close(publish->hook, on_part_closed, publish);
     uv_close((uv_handle_t *)&publish->timer, on_timer_closed);
-    uv_close((uv_handle_t *)&publish->listen.timer, on_timer_closed);
 }

@@ -78,6 +78,8 @@ struct publish_config {
     const char *socket_path; /* unix socket, mode 0660; copied */
     const char *http_listen; /* address, or "" for none */
     uint16_t http_port;
+    const char *http_certificate_file, *http_key_file; /* both or none: without, TCP is plain */
+    const char *http_client_ca_file;                   /* "": clients need no certificate */
     const char *topology_file, *freshness_file;
     const char *env_file, *env_primary, *env_replica, *env_pool; /* names of variables: # stands for a number */
     const char *service_file, *pgbouncer_file;
@@ -103,6 +105,8 @@ status publish_open(struct publish **ret_publish, uv_loop_t *loop, const struct 
                     const struct publish_callbacks *callbacks, void *user, struct error *error) must_check;
 /* Something may have changed: what it shows differently is published. Does not block. */
 void publish_changed(struct publish *publish);
+/* Reads anew what is renewed while we run: the certificate. */
+void publish_reload(struct publish *publish);
 /* Nothing waits to be written or told. */
 bool publish_settled(const struct publish *publish);
 void publish_close(struct publish *publish, void (*closed)(void *user), void *user);

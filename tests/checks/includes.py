@@ -12,11 +12,12 @@ ARROWS = {  # folder: what else it may include
     "orchestrator": {"model", "base"},
     "raft": {"model", "base"},
     "session": {"base"},
+    "tls": {"base"},
     "pgctl": {"model", "session", "base"},
-    "config": {"base"},
-    "publish": {"model", "session", "base"},
+    "config": {"tls", "base"},
+    "publish": {"model", "session", "tls", "base"},
     "systemd": {"base"},
-    "daemon": {"base", "model", "orchestrator", "raft", "session", "pgctl", "config", "publish", "systemd"},
+    "daemon": {"base", "model", "orchestrator", "raft", "session", "tls", "pgctl", "config", "publish", "systemd"},
     "cli": {"model", "config", "base"},
 }
 LIBRARIES = {  # header: the folders that may know it
@@ -24,6 +25,7 @@ LIBRARIES = {  # header: the folders that may know it
     r"libpq-fe\.h": {"session", "pgctl", "publish", "cli"},
     r"yaml\.h": {"config"},
     r"microhttpd\.h": {"publish"},
+    r"gnutls/.*": {"tls", "publish"},
     r"ldns/.*": {"publish"},
     r"curl/.*": {"cli"},
     r"systemd/.*": {"base", "systemd"},

@@ -1,6 +1,7 @@
 #include "tests/unit/publish_world.h"
 
 #include <arpa/inet.h>
+#include <jansson.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,9 @@ uint16_t free_port(void) {
 
 const struct publish_config no_files = {.socket_path = "",
                                         .http_listen = "",
+                                        .http_certificate_file = "",
+                                        .http_key_file = "",
+                                        .http_client_ca_file = "",
                                         .topology_file = "",
                                         .freshness_file = "",
                                         .env_file = "",
@@ -195,13 +199,17 @@ static size_t on_bytes(char *bytes, size_t one, size_t length, void *user) {
 CURL *easy(struct client_job *job) {
     char url[128];
     CURL *curl = curl_easy_init();
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", job->world->port, job->path);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u%s", job->ca != NULL ? "https" : "http", job->world->port, job->path);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, job->wait_ms > 0 ? job->wait_ms : 20000L);
     if (!job->tcp)
         curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, job->world->socket_path);
+    if (job->ca != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, job->ca);
+    curl_easy_setopt(curl, CURLOPT_SSLCERT, job->cert);
+    curl_easy_setopt(curl, CURLOPT_SSLKEY, job->key);
     if (job->body != NULL)
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, job->body);
     if (strcmp(job->method, "HEAD") == 0)
@@ -249,4 +257,20 @@ void finish(struct world *w, struct client_job *job) {
 void ask(struct world *w, struct client_job *job) {
     begin(w, job);
     finish(w, job);
+}
+
+const char *trouble_of(struct world *w, const char *output) {
+    static char text[ERROR_TEXT_MAX];
+    struct client_job job = {.method = "GET", .path = "/v1/status"};
+    ask(w, &job);
+    json_t *answer = json_loads(job.answer, 0, NULL), *row;
+    size_t i;
+    assert_non_null(answer);
+    snprintf(text, sizeof text, "there is no row of %s", output);
+    json_array_foreach(json_object_get(answer, "publishing"), i,
+                       row) if (strcmp(json_string_value(json_object_get(row, "output")), output) == 0)
+        snprintf(text, sizeof text, "%s",
+                 json_is_null(json_object_get(row, "error")) ? "" : json_string_value(json_object_get(row, "error")));
+    json_decref(answer);
+    return text;
 }

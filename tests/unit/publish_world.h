@@ -52,6 +52,7 @@ struct client_job {
     /* one HTTP request */
     const char *method, *path, *body;
     bool tcp;
+    const char *ca, *cert, *key; /* files; HTTPS is spoken if there is a ca */
     bool chunked;
     long http_status, wait_ms;
     CURLcode code;
@@ -69,3 +70,5 @@ void run_http(struct client_job *job);
 void begin(struct world *w, struct client_job *job);
 void finish(struct world *w, struct client_job *job);
 void ask(struct world *w, struct client_job *job);
+/* What the row `output` of the status says is wrong; "" = nothing. Valid until the next call. */
+const char *trouble_of(struct world *w, const char *output);

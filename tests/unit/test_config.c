@@ -126,6 +126,14 @@ static const struct complaint_row complaint_rows[] = {
     {HEAD "  m1: {peer: a:1, postgres: db1.Example.org:2}\n" "dns: {zone: example.org.}\n",
      {"F:5:29: members.m1.postgres: lies in dns.zone, whose names are made from this: write its address, or a name "
       "from elsewhere"}},
+    {BASE DATA "http: {certificate_file: /c.pem}\n",
+     {"F:5:26: http.certificate_file needs http.key_file: write that, too, or remove this"}},
+    {BASE DATA "http: {key_file: /c.key, client_ca_file: /a.pem}\n",
+     {"F:5:18: http.key_file needs http.certificate_file: write that, too, or remove this",
+      "F:5:42: http.client_ca_file needs http.certificate_file: write that, too, or remove this"}},
+    {BASE DATA "http: {key_file: -----BEGIN}\n",
+     {"F:5:18: http.key_file: expected the absolute path of a file that holds the secret, such as "
+      "/etc/ttorch/replication.password, found something else (not shown)"}},
     {BASE DATA "[a]: 1\n", {"F:5:1: a key: expected a name, found a list"}},
     {BASE DATA "\"a\\nb\\0\": 1\n", {"F:5:1: a key: expected a name, found a text with a zero byte"}},
     {BASE DATA "\"a\\n\\e[31m\": 1\n",
@@ -235,7 +243,7 @@ static const struct complaint_row complaint_rows[] = {
     {BASE DATA "replication: {user: \"a\\0b\"}\n",
      {"F:5:21: replication.user: expected text, found a text with a zero byte"}},
     {BASE DATA "replication: {password_file: hunter2}\n",
-     {"F:5:30: replication.password_file: expected the absolute path of a file that holds the password, such as "
+     {"F:5:30: replication.password_file: expected the absolute path of a file that holds the secret, such as "
       "/etc/ttorch/replication.password, found something else (not shown)"}},
     {BASE DATA "cluster: x\xc3\xa9\nlease: \xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
      "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
@@ -397,6 +405,8 @@ static void test_defaults(void **state) {
     assert_string_equal(config->data_directory, "/var/lib/ttorch");
     assert_string_equal(config->runtime_directory, "/var/lib/ttorch");
     assert_string_equal(config->http_listen, "");
+    assert_string_equal(config->http_certificate_file, "");
+    assert_string_equal(config->http_key_file, "");
     assert_int_equal(config->http_port, 8008);
     assert_string_equal(config->postgresql.bin_directory, ""); /* not looked for: see test_programs */
     assert_string_equal(config->postgresql.data_directory, "/pg");
@@ -428,7 +438,8 @@ static void test_defaults(void **state) {
     "  m10: {peer: 10.0.0.10:7432, postgres: pg10.example:6432, priority: 0}\n"                                 \
     "  m2: {peer: 10.0.0.2:7432, postgres: 10.0.0.2:5432, witness: false}\n"                                    \
     "  m3:\n    peer: \"[fd00::3]:7432\"\n    witness: true\n"                                                  \
-    "data_directory: /srv/ttorch/\nruntime_directory: /run/ttorch\nhttp: {listen: \"::\", port: 80}\n"          \
+    "data_directory: /srv/ttorch/\nruntime_directory: /run/ttorch\nhttp: {listen: \"::\", port: 80,\n"          \
+    "  certificate_file: /c.pem, key_file: /c.key, client_ca_file: /a.pem}\n"                                   \
     "postgresql:\n  bin_directory: /usr/lib/postgresql/15/bin\n  data_directory: /var/lib/postgresql/15/shop\n" \
     "  socket_directory: /tmp\n  listen_addresses: \"10.0.0.1, ::1\"\n  superuser: admin\n  slot_keep: 64MB\n"  \
     "  parameters: {work_mem: 16MB, Shared_Buffers: 1GB, wal_level: logical, log_line_prefix: \"%m 'x'\"}\n"    \
@@ -466,6 +477,9 @@ static void test_every_setting(void **state) {
     assert_string_equal(config->data_directory, "/srv/ttorch");
     assert_string_equal(config->runtime_directory, "/run/ttorch");
     assert_string_equal(config->http_listen, "::");
+    assert_string_equal(config->http_certificate_file, "/c.pem");
+    assert_string_equal(config->http_key_file, "/c.key");
+    assert_string_equal(config->http_client_ca_file, "/a.pem");
     assert_int_equal(config->http_port, 80);
     assert_string_equal(config->postgresql.bin_directory, "/usr/lib/postgresql/15/bin");
     assert_string_equal(config->postgresql.listen_addresses, "10.0.0.1, ::1");
@@ -573,10 +587,10 @@ static void test_shared_lines(void **state) {
                 {"members.m10.witness", "false", 0},
                 {"members.m10.priority", "0", 4},
                 {"cluster", "shop", 1},
-                {"replication.user", "repl", 23},
-                {"durability", "async", 24},
-                {"lease", "1500ms", 25},
-                {"max_loss", "0", 26}};
+                {"replication.user", "repl", 24},
+                {"durability", "async", 25},
+                {"lease", "1500ms", 26},
+                {"max_loss", "0", 27}};
     struct config *config = config_new();
     parse_good(config, FULL);
     assert_int_equal(config->shared_count, sizeof rows / sizeof rows[0]);
@@ -826,6 +840,38 @@ static void test_password_file_missing(void **state) {
     free(config);
 }
 
+/* What the files hold is looked at, too; all that is good is tested with tls/. */
+static void test_certificate_files(void **state) {
+    (void)state;
+    static const struct {
+        mode_t mode; /* of the key */
+        const char *said;
+    } rows[] = {{0600, "4:26: http.certificate_file: \"%s/c.pem\" holds no certificate in PEM format"},
+                {0640, "5:13: http.key_file: \"%s/c.key\" has mode 0640, so that others may read it: chmod 0600"}};
+    struct config *config = config_new();
+    char text[512], path[128], expected[256];
+    write_file("password", "secret", 0600);
+    write_file("c.pem", "nonsense", 0644);
+    snprintf(text, sizeof text,
+             BASE "http: {certificate_file: %s/c.pem,\n  key_file: %s/c.key}\n"
+                  "postgresql: {data_directory: /pg, bin_directory: /b}\nreplication: {password_file: %s/password}\n",
+             directory, directory, directory);
+    write_file("c.yaml", text, 0644);
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_file("c.key", "nonsense", rows[i].mode);
+        snprintf(path, sizeof path, "%s", path_of("c.yaml"));
+        snprintf(expected, sizeof expected, rows[i].said, directory);
+        const char *said = load_file(path, config);
+        assert_non_null(said);
+        if (strncmp(said, expected, strlen(expected)) != 0)
+            fail_msg("%s", said);
+        unlink(path_of("c.key"));
+    }
+    unlink(path_of("c.pem"));
+    unlink(path_of("password"));
+    free(config);
+}
+
 static void make_program(const char *version) {
     char name[64];
     snprintf(name, sizeof name, "lib/%s", version);
@@ -978,6 +1024,7 @@ int main(void) {
         cmocka_unit_test(test_files_that_are_none),
         cmocka_unit_test(test_password_file),
         cmocka_unit_test(test_password_file_missing),
+        cmocka_unit_test(test_certificate_files),
         cmocka_unit_test(test_programs),
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_manual_has_the_table),

@@ -383,22 +383,6 @@ static void test_files_when_not_fresh_and_after_the_end(void **state) {
 }
 
 /* The row of the status; a borrowed text. */
-static const char *trouble_of(struct world *w, const char *output) {
-    static char text[ERROR_TEXT_MAX];
-    struct client_job job = {.method = "GET", .path = "/v1/status"};
-    ask(w, &job);
-    json_t *answer = json_loads(job.answer, 0, NULL), *row;
-    size_t i;
-    assert_non_null(answer);
-    snprintf(text, sizeof text, "there is no row of %s", output);
-    json_array_foreach(json_object_get(answer, "publishing"), i,
-                       row) if (strcmp(json_string_value(json_object_get(row, "output")), output) == 0)
-        snprintf(text, sizeof text, "%s",
-                 json_is_null(json_object_get(row, "error")) ? "" : json_string_value(json_object_get(row, "error")));
-    json_decref(answer);
-    return text;
-}
-
 static void test_one_file_fails(void **state) {
     struct world *w = *state;
     char directory[128], inside[160];
