@@ -16,13 +16,24 @@ static void fill_members(const struct core *core, struct face *face) {
     }
 }
 
+static bool is_open_primary(const struct core *core) {
+    return core->self != 0 && core->topology.primary.member == core->self && core->topology.open &&
+           !core->topology.sealed;
+}
+
 /* A lease after the last word of a majority another primary may be open. By then every form must have ceased to name
- * the old one, so it is old news a little earlier. */
+ * the old one, so it is old news a little earlier: files have to be written. As primary we do not name ourselves
+ * without a lease either: those whom we hear may be as cut off as we are. */
 static nsec fresh_until(const struct core *core, const struct record_status *record) {
     uint32_t lease_ms = core->topology.settings.lease_ms;
     if (!core->synced || record->quorum_heard_at == 0)
         return 0;
-    return record->quorum_heard_at + msec(lease_ms - lease_ms / 8);
+    nsec until = record->quorum_heard_at + msec(lease_ms - lease_ms / 8);
+    if (!is_open_primary(core))
+        return until;
+    nsec leased = core->lease.epoch == core->topology.epoch ? core->lease.until : 0, early = msec(lease_ms / 16);
+    nsec own = leased > early ? leased - early : 0;
+    return own < until ? own : until;
 }
 
 void face_fill(void *user, struct face *ret_face) {

@@ -32,31 +32,55 @@ static bool dress(int fd, const struct file_manner *manner) {
     return (!given || fchown(fd, manner->uid, manner->gid) == 0) && fchmod(fd, manner->mode) == 0;
 }
 
-static status write_fresh(const char *path, const char *text, const struct file_manner *manner) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return FAILED;
-    bool written = write_all(fd, text) == OK && dress(fd, manner) && (manner->quick || fsync(fd) == 0);
-    int why = errno;
-    close(fd);
-    errno = why;
-    return written ? OK : FAILED;
+static void fresh_path(const char *path, char fresh[PATH_MAX_LENGTH + 8]) {
+    snprintf(fresh, PATH_MAX_LENGTH + 8, "%s.new", path);
 }
 
-status file_replace(const char *path, const char *text, const struct file_manner *manner, struct error *error) {
+static status give_up(const char *path, int fd, struct error *error) {
     char fresh[PATH_MAX_LENGTH + 8];
-    snprintf(fresh, sizeof fresh, "%s.new", path);
-    if (write_fresh(fresh, text, manner) == OK && rename(fresh, path) == 0)
-        return OK;
-    error_set(error, "%s: %s", path, strerror(errno));
+    int why = errno;
+    if (fd >= 0)
+        close(fd);
+    fresh_path(path, fresh);
     unlink(fresh);
-    return FAILED;
+    return error_set(error, "%s: %s", path, strerror(why));
+}
+
+status file_begin(struct file_change *ret_change, const char *path, const char *text, const struct file_manner *manner,
+                  struct error *error) {
+    char fresh[PATH_MAX_LENGTH + 8];
+    fresh_path(path, fresh);
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || write_all(fd, text) != OK || !dress(fd, manner))
+        return give_up(path, fd, error);
+    if (!manner->quick)
+        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* not every filesystem can; fsync says what fails */
+    *ret_change = (struct file_change){.path = path, .fd = fd, .quick = manner->quick};
+    return OK;
+}
+
+status file_finish(struct file_change *change, struct error *error) {
+    char fresh[PATH_MAX_LENGTH + 8];
+    fresh_path(change->path, fresh);
+    if ((!change->quick && fsync(change->fd) != 0) || rename(fresh, change->path) != 0)
+        return give_up(change->path, change->fd, error);
+    close(change->fd);
+    return OK;
+}
+
+static const char *directory_of(const char *path, char copy[PATH_MAX_LENGTH + 1]) {
+    snprintf(copy, PATH_MAX_LENGTH + 1, "%s", path);
+    return dirname(copy);
+}
+
+bool file_same_directory(const char *a, const char *b) {
+    char copy_a[PATH_MAX_LENGTH + 1], copy_b[PATH_MAX_LENGTH + 1];
+    return strcmp(directory_of(a, copy_a), directory_of(b, copy_b)) == 0;
 }
 
 status file_sync_directory(const char *path, struct error *error) {
     char copy[PATH_MAX_LENGTH + 1];
-    snprintf(copy, sizeof copy, "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(directory_of(path, copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool synced = fd >= 0 && fsync(fd) == 0;
     int why = errno;
     if (fd >= 0)

@@ -62,6 +62,12 @@ static uint64_t rest_ms(const struct publish *publish, const struct face *face) 
     return passed_ms < LOOK_INTERVAL_MS ? LOOK_INTERVAL_MS - passed_ms : 0;
 }
 
+/* Freshness ends by the clock, and no event tells: a look just then leaves the files the time to say so. */
+static void look_when_stale(struct publish *publish, const struct face *face) {
+    if (face->fresh && face->fresh_until != NSEC_NEVER)
+        look_again_in(publish, msec_between(face->now, face->fresh_until) + 1);
+}
+
 /* True if more than lags has changed since the last time. */
 static bool take_news(struct publish *publish, const struct face *face) {
     char *news = face_dump(face_topology(face, false));
@@ -128,6 +134,7 @@ void publish_changed(struct publish *publish) {
     publish->looked_at = uv_now(publish->loop);
     publish->index = face->topology->index;
     publish->fresh = face->fresh;
+    look_when_stale(publish, face);
     if (!take_news(publish, face)) {
         lags_changed(publish);
         return;

@@ -12,7 +12,9 @@ struct order {
     const char *path;
     struct file_manner manner;
     uint64_t number;
+    bool begun;   /* `change` is to be finished */
     bool renamed; /* its directory is to be synced */
+    struct file_change change;
 };
 
 struct outcome {
@@ -71,29 +73,52 @@ static void tell(struct writer *writer, unsigned file, const struct order *order
     uv_async_send(&writer->wake);
 }
 
-/* All names first, as somebody waits for them; that they last comes after. */
+/* In rounds, so that the disk has all files at once: their fsyncs then wait for one write of its journal, not each for
+ * one of its own. */
 static void write_all(struct writer *writer, struct order taken[WRITER_FILES_MAX]) {
     struct error error;
     for (unsigned i = 0; i < WRITER_FILES_MAX; i++) {
         struct order *order = &taken[i];
         if (order->text == NULL)
             continue;
-        status result = file_replace(order->path, order->text, &order->manner, &error);
-        tell(writer, i, order, result, &error);
+        order->begun = file_begin(&order->change, order->path, order->text, &order->manner, &error) == OK;
         free(order->text);
         order->text = NULL;
+        if (!order->begun)
+            tell(writer, i, order, FAILED, &error);
+    }
+    for (unsigned i = 0; i < WRITER_FILES_MAX; i++) {
+        struct order *order = &taken[i];
+        if (!order->begun)
+            continue;
+        status result = file_finish(&order->change, &error);
+        tell(writer, i, order, result, &error);
         order->renamed = result == OK && !order->manner.quick;
     }
+}
+
+static bool synced_before(const struct order taken[WRITER_FILES_MAX], unsigned file) {
+    for (unsigned i = 0; i < file; i++)
+        if (taken[i].renamed && file_same_directory(taken[i].path, taken[file].path))
+            return true;
+    return false;
+}
+
+/* Somebody waits for the new names, and nobody for this: that they last. */
+static void sync_directories(struct writer *writer, struct order taken[WRITER_FILES_MAX]) {
+    struct error error;
     for (unsigned i = 0; i < WRITER_FILES_MAX; i++)
-        if (taken[i].renamed && file_sync_directory(taken[i].path, &error) != OK)
+        if (taken[i].renamed && !synced_before(taken, i) && file_sync_directory(taken[i].path, &error) != OK)
             tell(writer, i, &taken[i], FAILED, &error);
 }
 
 static void *run(void *user) {
     struct writer *writer = user;
     struct order taken[WRITER_FILES_MAX];
-    while (take(writer, taken))
+    while (take(writer, taken)) {
         write_all(writer, taken);
+        sync_directories(writer, taken);
+    }
     uv_async_send(&writer->wake);
     return NULL;
 }

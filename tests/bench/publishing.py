@@ -185,12 +185,14 @@ def isolation(publishers):
         member.kill_everything()
     ends = {}
 
+    looks = {form: {"http": by_http, "dns": by_dns}.get(form) or in_file(form)
+             for form in FORMS if form not in ("watch", "update")}
+
     def silent():
-        for form in ("topology.json", "http", "dns"):
-            look = {"http": by_http, "dns": by_dns}.get(form) or in_file(form)
+        for form, look in looks.items():
             if form not in ends and not look(last):
                 ends[form] = (time.monotonic() - struck) * 1000
-        return len(ends) == 3
+        return len(ends) == len(looks)
     deadline = time.monotonic() + 60
     while not silent() and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY)

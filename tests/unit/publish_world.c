@@ -78,7 +78,11 @@ void world_reset(struct world *w) {
     w->face.superuser = "postgres";
 }
 
-static void on_face(void *user, struct face *ret_face) { *ret_face = ((struct world *)user)->face; }
+static void on_face(void *user, struct face *ret_face) {
+    *ret_face = ((struct world *)user)->face;
+    ret_face->now = time_now();
+    ret_face->fresh &= ret_face->now < ret_face->fresh_until;
+}
 
 static void on_notice(void *user, const char *text) {
     assert_string_not_equal(text, "");

@@ -597,8 +597,10 @@ static void test_socket_refusals(void **state) {
     struct error error;
     int fd;
     snprintf(path, sizeof path, "%s/plain", w->directory);
-    assert_int_equal(file_replace(path, "precious", &(struct file_manner){.mode = 0600, .uid = -1, .gid = -1}, &error),
-                     OK);
+    struct file_change change;
+    assert_int_equal(
+        file_begin(&change, path, "precious", &(struct file_manner){.mode = 0600, .uid = -1, .gid = -1}, &error), OK);
+    assert_int_equal(file_finish(&change, &error), OK);
     assert_int_equal(http_listen_unix(&fd, path, &error), FAILED);
     assert_non_null(strstr(error.text, "not a socket"));
     assert_int_equal(unlink(path), 0);

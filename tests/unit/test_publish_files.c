@@ -1,6 +1,7 @@
 #include "tests/unit/publish_world.h"
 
-#include <jansson.h>
+#include <grp.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -383,6 +384,41 @@ static void test_files_when_not_fresh_and_after_the_end(void **state) {
 }
 
 /* The row of the status; a borrowed text. */
+/* Nothing happens but that time passes. */
+static void test_files_say_it_when_freshness_ends(void **state) {
+    struct world *w = *state;
+    open_again(w);
+    changed(w);
+    w->face.fresh_until = time_now() + msec(200);
+    w->topology.index++;
+    publish_changed(w->publish);
+    while (strstr(contents(paths.env), "Not fresh") == NULL)
+        uv_run(&w->loop, UV_RUN_ONCE);
+    assert_true(time_now() >= w->face.fresh_until);
+    settle(w);
+    assert_string_equal(contents(paths.made), " of 3\n");
+}
+
+static void test_files_are_given_away(void **state) {
+    struct world *w = *state;
+    if (geteuid() != 0) {
+        print_message("# only root can give files away\n");
+        skip();
+    }
+    struct stat info;
+    w->config.file_mode = 0640;
+    w->config.file_owner = "nobody:mail";
+    open_again(w);
+    changed(w);
+    const char *const given[] = {w->file_path, paths.env, paths.pgbouncer, paths.fresh, paths.made};
+    for (unsigned i = 0; i < sizeof given / sizeof *given; i++) {
+        assert_int_equal(stat(given[i], &info), 0);
+        assert_int_equal(info.st_uid, getpwnam("nobody")->pw_uid);
+        assert_int_equal(info.st_gid, getgrnam("mail")->gr_gid);
+        assert_int_equal(info.st_mode & 07777, 0640);
+    }
+}
+
 static void test_one_file_fails(void **state) {
     struct world *w = *state;
     char directory[128], inside[160];
@@ -569,6 +605,8 @@ int main(void) {
         FILE_TEST(test_files_follow),
         FILE_TEST(test_files_only_on_change),
         FILE_TEST(test_files_when_not_fresh_and_after_the_end),
+        FILE_TEST(test_files_say_it_when_freshness_ends),
+        FILE_TEST(test_files_are_given_away),
         FILE_TEST(test_one_file_fails),
         FILE_TEST(test_owner_must_exist),
         FILE_TEST(test_occupied_port),
