@@ -20,6 +20,7 @@ import idle  # noqa: E402
 import lease  # noqa: E402
 import publishing  # noqa: E402
 import report  # noqa: E402
+import serve  # noqa: E402
 import simulate  # noqa: E402
 
 PAGE = HERE.parents[2] / "docs/PERFORMANCE.md"
@@ -67,6 +68,11 @@ VERBS = [
     Verb("publish", "how soon each form names a new primary", publishing.run_publish,
          ("--rounds", {"type": int, "default": 6, "metavar": "N", "help": "changes of primary for each form (6)"}),
          only(publishing.FORMS, "FORM"), LEASE),
+    Verb("serve", "how many may ask one ttorchd, and what that does to its lease", serve.run_serve,
+         seconds_of(10, "of each load"), LEASE,
+         ("--watchers", {"type": int, "default": serve.WATCHERS, "metavar": "N",
+                         "help": f"woken by one change ({serve.WATCHERS})"}),
+         ("--rounds", {"type": int, "default": 3, "metavar": "N", "help": "changes that wake them (3)"})),
     Verb("lease", "how often a busy machine loses a lease without need", lease.run_lease,
          ("--leases", {"nargs": "+", "default": ["500ms", "750ms", "1s", "1500ms", "2s"], "metavar": "TIME",
                        "help": "which to try (500ms 750ms 1s 1500ms 2s)"}),

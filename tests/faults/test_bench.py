@@ -25,6 +25,7 @@ TINY = {
     "sim": (["--seconds", "1", "--runs", "1"], ["median"]),
     "cost": (["--members", "3", "--seconds", "1"], ["cpu", "bytes", "packets", "how"]),
     "publish": (["--rounds", "1", "--only", "http", "--only", "dns", "--only", "update"], ["median", "budget", "verdict"]),
+    "serve": (["--seconds", "0.5", "--rounds", "1", "--watchers", "50"], ["rate", "cpu", "late", "wake", "left", "verdict"]),
     "lease": (["--leases", "1s", "--minutes", "0.02"], ["failovers", "per_hour", "tolerated", "left_least"]),
 }
 
