@@ -28,7 +28,8 @@ bool check_primary(const struct face *face, const struct check_query *query) {
 static bool within_lag(const struct face *face, const struct check_query *query) {
     if (query->lag_bytes_max == UINT64_MAX)
         return true;
-    json_t *lag = face_lag_bytes(face, ourselves(face));
+    json_t *lag =
+        query->received ? face_lag_bytes(face, ourselves(face)) : face_replay_lag_bytes(face, ourselves(face));
     bool within = json_is_integer(lag) && (uint64_t)json_integer_value(lag) <= query->lag_bytes_max;
     json_decref(lag);
     return within;
@@ -90,16 +91,16 @@ static const struct check table[] = {
     {"/master", check_primary},
     {"/leader", is_leased},
     {"/standby-leader", never}, /* there are no standby clusters */
-    {"/replica", is_replica},
-    {"/read-only", is_readable},
-    {"/sync", is_sync},
-    {"/synchronous", is_sync},
-    {"/quorum", is_sync}, /* ANY k of them acknowledge */
-    {"/read-only-sync", is_readable_sync},
-    {"/read-only-quorum", is_readable_sync},
-    {"/async", is_async},
-    {"/asynchronous", is_async},
-    {"/health", is_healthy},
+    {"/replica", is_replica, true},
+    {"/read-only", is_readable, true},
+    {"/sync", is_sync, true},
+    {"/synchronous", is_sync, true},
+    {"/quorum", is_sync, true}, /* ANY k of them acknowledge */
+    {"/read-only-sync", is_readable_sync, true},
+    {"/read-only-quorum", is_readable_sync, true},
+    {"/async", is_async, true},
+    {"/asynchronous", is_async, true},
+    {"/health", is_healthy, true},
     {"/liveness", is_alive},
     {"/readiness", is_ready},
 };

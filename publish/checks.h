@@ -6,12 +6,14 @@
 struct check_query {
     nsec now;
     uint64_t lag_bytes_max; /* UINT64_MAX = whatever */
+    bool received;          /* the lag of what it has received, not of what it has replayed */
     bool streaming;         /* only while it streams */
 };
 
 struct check {
     const char *path;
     bool (*passes)(const struct face *face, const struct check_query *query);
+    bool tags; /* Patroni looks at the member's tags here: we have none, so nobody has the one that is asked for */
 };
 
 /* NULL if there is none at this path. */

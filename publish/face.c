@@ -107,19 +107,34 @@ static uint64_t received_lsn(const Observation *seen) {
     return seen->receive_lsn > seen->position.lsn ? seen->receive_lsn : seen->position.lsn;
 }
 
-json_t *face_lag_bytes(const struct face *face, const Member *member) {
+/* NULL where positions do not compare: nobody knows the primary's, or the member has left its history. */
+static const Observation *compared_with(const struct face *face, const Member *member, const Observation *seen) {
     const Member *primary = face_primary(face);
     const Observation *from = primary != NULL && primary != member ? face_seen(face, primary->id) : NULL;
-    const Observation *seen = face_seen(face, member->id);
     if (from == NULL || from->server != SERVER_PRIMARY || seen == NULL || seen->position.lsn == 0)
-        return json_null();
-    /* LSNs of a diverged member do not compare. */
+        return NULL;
     if (!seen->streaming && !lineage_contains(face->topology, face->topology->epoch, seen->position))
+        return NULL;
+    return from;
+}
+
+static json_t *bytes_between(uint64_t at, uint64_t primary) {
+    return json_integer(primary > at ? (json_int_t)(primary - at) : 0);
+}
+
+json_t *face_lag_bytes(const struct face *face, const Member *member) {
+    const Observation *seen = face_seen(face, member->id), *from = compared_with(face, member, seen);
+    if (from == NULL)
         return json_null();
     /* The primary's own row was seen together with its position: prefer it to one seen at another moment. */
     const Sender *sender = sender_of(face, member);
-    uint64_t at = sender != NULL && sender->flush_lsn > 0 ? sender->flush_lsn : received_lsn(seen);
-    return json_integer(from->position.lsn > at ? (json_int_t)(from->position.lsn - at) : 0);
+    return bytes_between(sender != NULL && sender->flush_lsn > 0 ? sender->flush_lsn : received_lsn(seen),
+                         from->position.lsn);
+}
+
+json_t *face_replay_lag_bytes(const struct face *face, const Member *member) {
+    const Observation *seen = face_seen(face, member->id), *from = compared_with(face, member, seen);
+    return from != NULL ? bytes_between(seen->position.lsn, from->position.lsn) : json_null();
 }
 
 json_t *face_lag_ms(const struct face *face, const Member *member) {

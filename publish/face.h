@@ -19,8 +19,10 @@ const char *face_member_state(const struct face *face, const Member *member);
 /* Whether the newest rule counts this member's copy, and it streams. */
 bool face_member_sync(const struct face *face, const Member *member);
 
-/* How far the member is behind the primary; JSON null when that is not known. */
+/* How far the member is behind the primary with what is on its disk, and with what its readers see; JSON null when that
+ * is not known. */
 json_t *face_lag_bytes(const struct face *face, const Member *member);
+json_t *face_replay_lag_bytes(const struct face *face, const Member *member);
 json_t *face_lag_ms(const struct face *face, const Member *member);
 
 /* NULL if there is none. */

@@ -171,6 +171,24 @@ const char *http_argument(const struct http_exchange *exchange, const char *name
     return value != NULL ? value : "";
 }
 
+struct search {
+    const char *prefix;
+    bool found;
+};
+
+static enum MHD_Result on_argument(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+    struct search *search = user;
+    (void)kind, (void)value;
+    search->found = strncmp(name, search->prefix, strlen(search->prefix)) == 0;
+    return search->found ? MHD_NO : MHD_YES;
+}
+
+bool http_argument_begins(const struct http_exchange *exchange, const char *prefix) {
+    struct search search = {.prefix = prefix};
+    MHD_get_connection_values(exchange->private->connection, MHD_GET_ARGUMENT_KIND, on_argument, &search);
+    return search.found;
+}
+
 static char *sentence(const char *text) {
     char *copy = NULL;
     return asprintf(&copy, "{\"error\": \"%s\"}", text) < 0 ? NULL : copy;

@@ -46,6 +46,8 @@ void http_stream(struct http_exchange *exchange, char *text);
 void http_stream_send(struct http_server *server, const char *text);
 /* Of the query, NULL if it is not there; "" without a value. Only while the handler runs. */
 const char *http_argument(const struct http_exchange *exchange, const char *name);
+/* Whether there is one whose name begins so. Only while the handler runs. */
+bool http_argument_begins(const struct http_exchange *exchange, const char *prefix);
 
 struct http_door {
     int fd;          /* a bound and listening socket */

@@ -70,7 +70,9 @@ static char *copy_of(char **made, char *(*make)(const struct face *face), const 
 
 static bool read_query(const struct http_exchange *exchange, struct check_query *ret_query) {
     const char *lag = http_argument(exchange, "lag"), *state = http_argument(exchange, "replication_state");
+    const char *mode = http_argument(exchange, "mode");
     *ret_query = (struct check_query){.now = time_now(), .lag_bytes_max = UINT64_MAX};
+    ret_query->received = mode != NULL && strcmp(mode, "write") == 0;
     ret_query->streaming = state != NULL && strcmp(state, "streaming") == 0;
     return lag == NULL || check_lag(lag, &ret_query->lag_bytes_max);
 }
@@ -82,7 +84,8 @@ static void serve_check(struct routes *routes, struct http_exchange *exchange, c
         return;
     }
     const struct face *face = recent_face(routes, query.now);
-    unsigned http_status = check->passes(face, &query) ? 200 : 503;
+    bool tagged = check->tags && http_argument_begins(exchange, "tag_");
+    unsigned http_status = !tagged && check->passes(face, &query) ? 200 : 503;
     if (strcmp(exchange->method, "GET") != 0) {
         http_answer(exchange, http_status, strdup(""), NULL);
         return;

@@ -54,6 +54,7 @@ static void primary_lease_over(struct world *w) {
 static void standby_stale(struct world *w) { w->face.fresh = false; }
 static void standby_async(struct world *w) { w->topology.rules[0].needed = 0; }
 static void standby_lags(struct world *w) { w->face.members[0].seen.senders[0].flush_lsn = 0x3000 - 0x800; }
+static void standby_replays_late(struct world *w) { w->face.members[1].seen.position.lsn = 0x3000 - 0x800; }
 static void standby_detached(struct world *w) { w->face.members[1].seen.streaming = false; }
 static void standby_diverged(struct world *w) {
     standby_detached(w);
@@ -136,12 +137,26 @@ static const struct {
     {"GET", "/primary", standby, 503, "\"role\": \"replica\""},
     {"GET", "/replica", standby, 200, "\"replication_state\": \"streaming\""},
     {"GET", "/replica?lag=0", standby, 200, ""},
-    {"GET", "/replica?lag=2047", standby_lags, 503, ""},
-    {"GET", "/replica?lag=2048", standby_lags, 200, ""},
-    {"GET", "/replica?lag=1kB", standby_lags, 503, ""},
-    {"GET", "/replica?lag=2kB", standby_lags, 200, ""},
+    {"GET", "/replica?lag=2047", standby_replays_late, 503, ""},
+    {"GET", "/replica?lag=2048", standby_replays_late, 200, ""},
+    {"GET", "/replica?lag=1kB", standby_replays_late, 503, ""},
+    {"GET", "/replica?lag=2kB", standby_replays_late, 200, ""},
     {"GET", "/replica?lag=16MB", standby_lags, 200, ""},
+    {"GET", "/replica?lag=1kB", standby_lags, 200, ""}, /* what readers see counts, as Patroni has it */
     {"GET", "/async?lag=16MB", standby_async, 200, ""},
+    {"GET", "/readiness?lag=1kB", standby_replays_late, 503, ""},
+    {"GET", "/readiness?lag=1kB&mode=apply", standby_replays_late, 503, ""},
+    {"GET", "/readiness?lag=1kB&mode=write", standby_replays_late, 200, ""},
+    {"GET", "/readiness?lag=1kB&mode=write", standby_lags, 503, ""},
+    {"GET", "/readiness?lag=1kB", primary, 200, ""},
+    {"GET", "/replica?tag_zone=a", standby, 503, ""}, /* we have no tags */
+    {"OPTIONS", "/replica?lag=16MB&tag_zone=a", standby, 503, ""},
+    {"GET", "/read-only?tag_zone", standby, 503, ""},
+    {"GET", "/sync?tag_zone=a", standby, 503, ""},
+    {"GET", "/primary?tag_zone=a", primary, 200, ""}, /* where Patroni ignores them, too */
+    {"GET", "/leader?tag_zone=a", primary, 200, ""},
+    {"GET", "/readiness?tag_zone=a", primary, 200, ""},
+    {"GET", "/replica?tags=a", standby, 200, ""},
     {"GET", "/replica?lag=16MB", standby_diverged, 503, ""},
     {"GET", "/replica?lag=x", standby, 400, "lag: expected"},
     {"GET", "/replica?lag=99999999999TB", standby, 400, "lag: expected"},
