@@ -103,22 +103,34 @@ def resolve(reference):
     return node
 
 
+KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+KEYWORDS = {"type", "nullable", "enum", "minimum", "required", "properties", "additionalProperties", "items", "description"}
+
+
+def check_object(schema, value, where):
+    properties = schema.get("properties", {})
+    missing = set(schema.get("required", [])) - set(value)
+    assert not missing, f"{where}: {missing} missing"
+    if schema.get("additionalProperties") is False:
+        assert set(value) <= set(properties), f"{where}: {set(value) - set(properties)} not described"
+    for key in set(properties) & set(value):
+        check_schema(properties[key], value[key], f"{where}.{key}")
+
+
 def check_schema(schema, value, where):
     """As much of JSON Schema as the file uses."""
     while "$ref" in schema:
         schema = resolve(schema["$ref"])
+    assert set(schema) <= KEYWORDS, f"{where}: a keyword that nobody checks: {set(schema) - KEYWORDS}"
     if value is None and schema.get("nullable"):
         return
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if "type" in schema:
-        assert isinstance(value, kinds[schema["type"]]), f"{where}: {value!r} is no {schema['type']}"
-    if "enum" in schema:
-        assert value in schema["enum"], f"{where}: {value!r}"
-    for key in schema.get("required", []):
-        assert key in value, f"{where}: {key} is missing"
-    for key, part in schema.get("properties", {}).items():
-        if isinstance(value, dict) and key in value:
-            check_schema(part, value[key], f"{where}.{key}")
+        kind = schema["type"]
+        assert isinstance(value, KINDS[kind]) and isinstance(value, bool) == (kind == "boolean"), f"{where}: {value!r} is no {kind}"
+    assert value in schema.get("enum", [value]), f"{where}: {value!r} is none of {schema['enum']}"
+    assert "minimum" not in schema or value >= schema["minimum"], f"{where}: {value!r} is too small"
+    if isinstance(value, dict):
+        check_object(schema, value, where)
     for part in value if isinstance(value, list) and "items" in schema else []:
         check_schema(schema["items"], part, f"{where}[]")
 
@@ -139,7 +151,8 @@ def check_api(member):
             if kind == "application/json":
                 check_schema(contents[kind]["schema"], json.loads(body), f"{method} {path}")
         if "get" in methods:
-            assert ask(member, path, "HEAD")[0] == ask(member, path)[0] and ask(member, path, "OPTIONS")[2] == ""
+            member.cluster.wait(lambda at=path: ask(member, at, "HEAD")[0] == ask(member, at)[0], 5, f"HEAD {path} as GET")
+            assert ask(member, path, "OPTIONS")[2] == ""
 
 
 def run_commands(member):
@@ -215,6 +228,7 @@ def test_without_quorum_nobody_is_named(make_cluster):
     assert ask(last, "/liveness")[0] == 200
     for _ in range(20):
         assert all(name is None for _, name in forms(last).values())
+    check_api(last)
 
 
 @pytest.mark.limit(90)
