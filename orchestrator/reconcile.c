@@ -264,7 +264,7 @@ static bool wal_is_gone(const struct core *core) {
 
 static struct wish wish_as_follower(struct core *core) {
     const Topology *topology = &core->topology;
-    if (wal_is_gone(core))
+    if (wal_is_gone(core) && (topology->open || (core->cut.valid && opening_needs_us(core))))
         core->must_clone = true;
     if (core->must_clone && (topology->open || opening_needs_a_clone(core)))
         return wish(OPERATE_STOP, "it must be cloned anew");

@@ -224,6 +224,10 @@ static void wal_gone_unopened(uint32_t durability) {
     core.seen[0].oldest_lsn = 7000;
 }
 static void wal_gone_before_open_in_strict(void) { wal_gone_unopened(DURABILITY_STRICT); }
+static void still_replays_before_open_in_strict(void) { /* where it ends is not known before it is cut */
+    wal_gone_before_open_in_strict();
+    core.cut.valid = false;
+}
 static void wal_gone_before_open_in_quorum(void) { wal_gone_unopened(DURABILITY_QUORUM); }
 static void wal_kept(void) {
     wal_gone();
@@ -279,12 +283,6 @@ static void pledge_damaged_while_streaming(void) {
     streaming();
     damaged();
     core.facts.pledged_epoch = UINT32_MAX;
-}
-static void primary_writes_unopened(uint32_t durability) {
-    core.topology.open = false;
-    core.topology.settings.durability = durability;
-    core.seen[0].running_epoch = core.topology.epoch;
-    core.heard_at[0] = core.now;
 }
 static void empty_before_open_in_strict(void) {
     empty();
@@ -396,6 +394,7 @@ static void test_reconcile_standby(void **state) {
         {"past the fork, but opening needs us", diverged_and_needed_to_open, OPERATE_STOP},
         {"the primary no longer has the next WAL", wal_gone, OPERATE_STOP},
         {"so it is, and `strict` needs us to open", wal_gone_before_open_in_strict, OPERATE_STOP},
+        {"so it seems before we are cut", still_replays_before_open_in_strict, OPERATE_CUT},
         {"so it is, and `quorum` opens without", wal_gone_before_open_in_quorum, OPERATE_FOLLOW},
         {"not streaming, but the primary has the next WAL", wal_kept, OPERATE_NONE},
         {"stopped to be rewound", must_rewind, OPERATE_REWIND},
@@ -1106,6 +1105,8 @@ static void test_a_number_is_given_once(void **state) {
     see(0, DATA_COMPLETE);
     assert_false(core.job.running);
     assert_true(core.proposing[PROPOSER_MEMBER]); /* asks for another one */
+}
+
 /* The newest epoch that can have been pledged was sealed, and only who has caught up knows that. */
 static void test_damaged_files_are_given_up(void **state) {
     (void)state;
