@@ -73,6 +73,7 @@ struct coordinator {
     uint64_t intent_number; /* the standing intent, and since when we know it */
     nsec intent_since;
     nsec yield_again_at;
+    nsec stuck_since;               /* the newest rule cannot be met, and no other one can begin; 0 = not so */
     nsec absent_since[MEMBERS_MAX]; /* a member of the rule that does not count now; 0 = it does */
     struct trace trace;
     char why[REASON_MAX_LENGTH + 1]; /* what it waits for, or why it does nothing */

@@ -7,6 +7,7 @@
 #include "orchestrator/parts.h"
 
 #define OPEN_DEADLINE       msec(10000) /* an assigned primary that has not opened by then is sealed */
+#define STUCK_DEADLINE      msec(10000) /* an epoch whose rule can neither be met nor changed is sealed after this */
 #define RETRY_PAUSE         msec(500)   /* between failed epochs, times their number, up to RETRY_PAUSE_MAX */
 #define RETRY_PAUSE_MAX     msec(10000)
 #define SILENT_AGE          msec(450)  /* two observations missed: a standby that also lacks WAL may be gone */
@@ -153,6 +154,21 @@ static bool waits_for_a_copy(const struct core *core) {
     return !another_has_data;
 }
 
+static unsigned rule_counting(const struct core *core, const Rule *rule);
+
+/* As many changes are under way as may be, and the last one waits for standbys that do not stream: commits wait, too,
+ * and nothing can be changed any more in this epoch. The next one begins with one rule, by who answers. */
+static bool rules_are_stuck(struct core *core) {
+    const Topology *topology = &core->topology;
+    nsec *since = &core->coordinator.stuck_since;
+    const Rule *newest = rule_newest(topology);
+    if (!topology->open || topology->rules_count < RULE_CHANGES_MAX || rule_counting(core, newest) >= newest->needed)
+        *since = 0;
+    else if (*since == 0)
+        *since = core->now;
+    return *since != 0 && due(core, *since + STUCK_DEADLINE);
+}
+
 /* Why the standing epoch must end, or NULL. */
 static const char *reason_to_seal(struct core *core, char *buffer, size_t size) {
     const Topology *topology = &core->topology;
@@ -173,6 +189,11 @@ static const char *reason_to_seal(struct core *core, char *buffer, size_t size) 
     if (!topology->open && due(core, core->coordinator.assigned_at + OPEN_DEADLINE) && !waits_for_a_copy(core)) {
         snprintf(buffer, size, "%s did not become writable within %llu s", primary,
                  (unsigned long long)(OPEN_DEADLINE / NSEC_PER_SEC));
+        return buffer;
+    }
+    if (rules_are_stuck(core)) {
+        snprintf(buffer, size, "commits wait for standbys that do not stream, and %u changes of that are under way",
+                 topology->rules_count - 1);
         return buffer;
     }
     return NULL;

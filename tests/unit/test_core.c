@@ -854,6 +854,27 @@ static void test_unopened_epoch_waits_for_a_copy(void **state) {
     assert_true(seals());
 }
 
+/* Its newest rule names nobody who streams, and no other rule may begin. */
+static void test_stuck_rules_end_the_epoch(void **state) {
+    (void)state;
+    standing_epoch(3);
+    core.leader = true;
+    primary_writes();
+    for (unsigned i = 1; i < RULE_CHANGES_MAX; i++)
+        core.topology.rules[i] = core.topology.rules[0];
+    core.topology.rules_count = RULE_CHANGES_MAX;
+    assert_false(seals());
+    core.now += msec(9999);
+    primary_writes();
+    assert_false(seals());
+    core.now += msec(1);
+    assert_true(seals());
+    core.topology.rules_count--; /* another change may begin */
+    assert_false(seals());
+    core.topology.rules_count++;
+    assert_false(seals()); /* from now on */
+}
+
 /* From then on we have not answered; and no rule of any epoch has the name. */
 static void test_fetch(void **state) {
     (void)state;
@@ -1148,6 +1169,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rule_names_who_can_follow),
         cmocka_unit_test(test_unopened_epoch_waits_for_a_copy),
+        cmocka_unit_test(test_stuck_rules_end_the_epoch),
         cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_strict_names_what_is_there),
         cmocka_unit_test(test_a_number_is_given_once),
