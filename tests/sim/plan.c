@@ -511,7 +511,7 @@ static void lose_data(struct world *world, unsigned member, bool restored) {
     if (!may_lose(world, member) || (restored && postgres->length < 40))
         return;
     kill_postgres(world, member, 0);
-    postgres->lost_copy = postgres->copy;
+    postgres->lost_copies |= 1ull << postgres->copy % 64;
     postgres->copy = 0;
     postgres->data = restored ? DATA_COMPLETE : DATA_EMPTY;
     postgres->length = postgres->flushed = restored ? postgres->length - 1 - (unsigned)draw(world, 20) : 0;

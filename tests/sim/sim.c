@@ -59,7 +59,7 @@ static bool waits_for_help(void) {
         const Rule *rule = &topology->rules[i];
         const struct modelled_postgres *primary = &world->members[rule->primary.member - 1].postgres;
         if (rule->needed == 0 && topology->settings.durability == DURABILITY_QUORUM &&
-            primary->lost_copy == rule->primary.copy)
+            (primary->lost_copies >> rule->primary.copy % 64 & 1) != 0)
             return true;
     }
     return false;

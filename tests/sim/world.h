@@ -142,7 +142,7 @@ struct sender {
 struct modelled_postgres {
     DataState data;
     uint32_t copy;
-    uint32_t lost_copy; /* what a fault did away with last */
+    uint64_t lost_copies; /* what faults did away with: bits of 1 << copy */
     uint32_t pledged;
     ServerState server;
     bool standby_signal;
