@@ -51,6 +51,15 @@ static void explain_stuck(void) {
     }
 }
 
+/* Whoever has WAL of a later epoch has all that was acknowledged in `epoch`. */
+static bool somebody_is_later(uint32_t epoch) {
+    for (unsigned i = 0; i < world->members_count; i++)
+        if (world->members[i].postgres.data == DATA_COMPLETE &&
+            position_of(&world->members[i].postgres).timeline > world->topology.timeline_offset + epoch)
+            return true;
+    return false;
+}
+
 /* What docs/SIMULATOR.md says under "Known limits": nobody but the old primary is known to have everything, and a fault
  * took its disk. */
 static bool waits_for_help(void) {
@@ -59,7 +68,7 @@ static bool waits_for_help(void) {
         const Rule *rule = &topology->rules[i];
         const struct modelled_postgres *primary = &world->members[rule->primary.member - 1].postgres;
         if (rule->needed == 0 && topology->settings.durability == DURABILITY_QUORUM &&
-            (primary->lost_copies >> rule->primary.copy % 64 & 1) != 0)
+            (primary->lost_copies >> rule->primary.copy % 64 & 1) != 0 && !somebody_is_later(rule->epoch))
             return true;
     }
     return false;
