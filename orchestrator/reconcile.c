@@ -496,11 +496,16 @@ static void propose_note(struct core *core, struct actions *actions) {
     memcpy(command->reason, core->note, sizeof command->reason);
 }
 
+/* They tell of a time before the last operation ended, or of that very moment: nothing of what it did. */
+static bool facts_are_old(const struct core *core) {
+    return core->job.ended_at != 0 && core->facts.seen_at <= core->job.ended_at;
+}
+
 /* A standby that is not going to be promoted has nothing to be killed for. One that was seen before its promotion
  * ended may be a primary. */
 static void lift_deadline(struct core *core, struct actions *actions) {
     bool may_promote = is_primary(core) && !core->topology.sealed && core->relinquished_epoch != core->topology.epoch;
-    bool unseen = core->job.running || core->facts.seen_at < core->job.ended_at;
+    bool unseen = core->job.running || facts_are_old(core);
     if (core->facts.server != SERVER_STANDBY || core->facts.guard_deadline == NSEC_NEVER || unseen || may_promote)
         return;
     struct action *action = act(actions, ACTION_ARM);
@@ -540,8 +545,8 @@ void reconcile_step(struct core *core, struct actions *actions) {
             begin(core, actions, wish(OPERATE_KILL, "its epoch has ended"));
         return;
     }
-    if (core->facts.seen_at < core->job.ended_at)
-        return; /* these facts are older than what we last did */
+    if (facts_are_old(core))
+        return;
     struct wish next = wish_now(core);
     if (next.kind == OPERATE_NONE)
         return;
