@@ -122,6 +122,18 @@ def test_a_member_frozen_as_a_whole(trio, ledger):
     trio.check_ledger(ledger)
 
 
+def test_defaults_of_the_superuser_change_nothing(make_cluster):
+    """What is set for the role that the daemons use is not what their sessions do: durable writes are durable."""
+    cluster = make_cluster(2, witness=True).found()
+    old = cluster.primary()
+    old.query("; ".join(f"ALTER ROLE postgres SET {setting}" for setting in (
+        "synchronous_commit = off", "default_transaction_read_only = on", "statement_timeout = 1", "lock_timeout = 1",
+        "search_path = nowhere", "idle_session_timeout = 1")))
+    old.kill_postgres()
+    cluster.wait_new_primary(old)
+    cluster.wait_redundant(60)
+
+
 @pytest.mark.limit(120)
 def test_slots_of_users(make_cluster):
     """Those that users have made are theirs. They are on the member where they were made, before and after a failover."""

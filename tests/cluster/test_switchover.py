@@ -1,4 +1,6 @@
 """Planned changes of primary."""
+import threading
+
 import pytest
 
 
@@ -21,6 +23,21 @@ def test_to_the_best(trio, ledger):
     trio.wait_new_primary(old)
     trio.wait_redundant()
     trio.check_ledger(ledger)
+
+
+def test_daemon_killed_in_the_middle(trio, ledger):
+    """The old primary's, once its PostgreSQL was stopped: started anew it does not know, and yet never starts it as the
+    primary again."""
+    old, epoch = trio.primary(), trio.epoch()
+    asked = threading.Thread(target=old.ttorch, args=("switchover",), kwargs={"check": False}, daemon=True)
+    asked.start()
+    trio.wait(lambda: old.postmaster() is None, 15, f"PostgreSQL of {old} was stopped")
+    old.kill_daemon()
+    trio.wait_new_epoch(epoch, 30)
+    asked.join()
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+    assert trio.epoch() > epoch
 
 
 @pytest.mark.parametrize("to", ["nobody", "itself"])

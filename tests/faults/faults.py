@@ -107,6 +107,40 @@ def cut_off_from_one(host):
     return cut(host, [(host, other), (other, host)])
 
 
+def circle(host):
+    """All members in their order, from this one on."""
+    members = host.cluster.members
+    at = members.index(host)
+    return members[at:] + members[:at]
+
+
+def apart(members, together):
+    """Cuts every pair of them that is not together."""
+    network = members[0].cluster.network
+    ways = [(one, other) for one in members for other in members if one is not other and not together(one, other)]
+    for way in ways:
+        network.cut(*way)
+    return all_of([lambda way=way: network.mend(*way) for way in ways])
+
+
+@fault("split in halves")
+def split_in_halves(host):
+    """Every second member from this one on, and the others. Clients reach both."""
+    members = circle(host)
+    half = members[::2]
+    return apart(members, lambda one, other: (one in half) == (other in half))
+
+
+@fault("a ring")
+def ring(host):
+    """Each hears its two neighbours only: every member has a majority of five, and no two have the same."""
+    members = circle(host)
+    if len(members) < 4:
+        return None  # all are neighbours
+    return apart(members, lambda one, other: (members.index(one) - members.index(other)) % len(members)
+                 in (1, len(members) - 1))
+
+
 @fault("deaf for one member")
 def deaf_for_one(host):
     return cut(host, [(others(host)[-1], host)])

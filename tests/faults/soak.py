@@ -21,7 +21,7 @@ from faults import FAULTS, SITUATIONS  # noqa: E402
 
 HEALED = 90  # seconds, from the last healing until every member streams
 ROUNDS_A_CLUSTER = 12
-SHAPES = [({}, 6), ({"data": 2, "witness": True}, 3), ({"durability": "strict"}, 2)]
+SHAPES = [({}, 6), ({"data": 2, "witness": True}, 3), ({"durability": "strict"}, 2), ({"data": 5}, 1)]
 ALONE = "data lost"  # together with another fault it may rightly cost acknowledged rows
 
 

@@ -250,3 +250,23 @@ def test_data_link_cut(shared, limit):
     hosts.wait_redundant(60)
     assert (hosts.primary(), hosts.epoch()) == (primary, epoch)
     assert not hosts.violations()
+
+
+# ---- five, from here on ----
+
+@pytest.mark.limit(240)
+def test_five_members(shared, limit):
+    """With each hearing its neighbours only, clients write on. Split, the side with three members does."""
+    hosts = shared.found(5)
+    hosts.wait_redundant(90)
+    hosts.begin_clients()
+    hosts.wait_writes()
+    for name in ("a ring", "split in halves"):
+        begun = time.monotonic()
+        heal = strike(name, hosts.primary())
+        try:
+            hosts.wait(lambda: hosts.clients.wrote_after(begun + 5), 40, f"clients write on: {name}")
+        finally:
+            heal()
+        hosts.wait_redundant(90)
+    assert not hosts.violations()

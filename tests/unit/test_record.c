@@ -814,6 +814,30 @@ static void test_step_aside(void **state) {
     } while (leader_of() != (int)heir);
 }
 
+static uint64_t last_index(void) {
+    uint64_t last = 0;
+    for (unsigned i = 0; i < NODES; i++)
+        last = status_of(i).last_applied > last ? status_of(i).last_applied : last;
+    return last;
+}
+
+/* Nothing is proposed, and yet a new leader commits an entry of its own term before it leads for anybody. */
+static void test_new_leader_commits(void **state) {
+    (void)state;
+    int leader = (int)cluster_start();
+    uint64_t before = last_index(), term = status_of((unsigned)leader).term, commands = nodes[leader].count;
+    nsec end = time_now() + DEADLINE;
+    do {
+        assert_true(time_now() < end);
+        leader = (int)settle(0);
+        record_step_aside(nodes[leader].record, NULL);
+    } while (!run_until_deadline(is_role_elsewhere, &leader, 2 * NSEC_PER_SEC));
+    unsigned now = (unsigned)leader_of();
+    assert_true(status_of(now).term > term);
+    assert_true(status_of(now).last_applied > before);
+    assert_int_equal(nodes[now].count, commands);
+}
+
 static void flip_byte(const char *path, off_t at) {
     uint8_t byte;
     int fd = open(path, O_RDWR);
@@ -1013,6 +1037,7 @@ int main(void) {
                                        record_test(test_propose),
                                        record_test(test_messages),
                                        record_test(test_step_aside),
+                                       record_test(test_new_leader_commits),
                                        record_test(test_lose_one_then_all),
                                        record_test(test_outcomes_are_true),
                                        record_test(test_host_names),
