@@ -122,7 +122,7 @@ static void test_view(void **state) {
         world_make(&w, "10.0.0.1 10.0.0.2 10.0.0.3 -");
         rows[i].change(&w);
         view_of(&w, &view);
-        print_message("view %u\n", i);
+        print_message("# view %u\n", i);
         assert_int_equal(view.fresh, rows[i].fresh);
         assert_string_equal(names_of(&view, &view.primary), rows[i].primary);
         assert_string_equal(names_of(&view, &view.standbys), rows[i].standbys);
@@ -206,7 +206,7 @@ static const char *said(ldns_pkt *packet) {
 }
 
 static void assert_says(struct dns_zone *zone, const char *name, const char *type, const char *expected) {
-    print_message("%s %s\n", name, type);
+    print_message("# %s %s\n", name, type);
     assert_string_equal(said(ask(zone, name, type)), expected);
 }
 
@@ -654,7 +654,7 @@ static void test_replies(void **state) {
         const char *secret = rows[i].foreign ? "d3Jvbmcgc2VjcmV0IHdyb25nIHNlY3JldA==" : place.secret;
         size_t length = answer_of_server(&message, rows[i].rcode, rows[i].text, rows[i].authoritative,
                                          rows[i].is_signed ? secret : NULL, bytes);
-        print_message("reply %u\n", i);
+        print_message("# reply %u\n", i);
         status result = dns_reply_read(&place, &message, bytes, length, &reply, &error);
         assert_int_equal(result, rows[i].error == NULL ? OK : FAILED);
         if (rows[i].error != NULL)

@@ -484,7 +484,7 @@ static void test_thousand_watchers(void **state) {
         uv_run(&w->loop, UV_RUN_NOWAIT);
     uint64_t took_ms = (uv_hrtime() - began) / NSEC_PER_MSEC;
     uint64_t cpu_ms = (uint64_t)(clock() - cpu) * 1000 / CLOCKS_PER_SEC;
-    print_message("1000 watchers woken in %d ms, of which %d ms at work\n", (int)took_ms, (int)cpu_ms);
+    print_message("# 1000 watchers woken in %d ms, of which %d ms at work\n", (int)took_ms, (int)cpu_ms);
     assert_in_range(cpu_ms, 0, 5000); /* below 50 without sanitizers on an idle machine */
     for (unsigned i = 0; i < WATCHERS; i++)
         close(fds[i]);

@@ -169,12 +169,12 @@ static void nodes_print(void) {
         if (nodes[i].record == NULL)
             continue;
         record_status(nodes[i].record, &s);
-        print_message("%s: role %d term %u leader \"%s\" voters %u applied %u commands %u found %u, %s; fatal \"%s\" "
+        print_message("# %s: role %d term %u leader \"%s\" voters %u applied %u commands %u found %u, %s; fatal \"%s\" "
                       "notice \"%s\"\n",
                       peers[i].name, s.role, (unsigned)s.term, s.leader, s.voters, (unsigned)s.last_applied,
                       (unsigned)nodes[i].count, nodes[i].found_calls, s.waiting, nodes[i].fatal, nodes[i].notice);
         for (unsigned j = 0; j < NODES; j++)
-            print_message("    %s: %d %s\n", peers[j].name, nodes[i].up[j], nodes[i].why[j]);
+            print_message("#     %s: %d %s\n", peers[j].name, nodes[i].up[j], nodes[i].why[j]);
     }
 }
 
@@ -738,7 +738,7 @@ static void test_outcomes_are_true(void **state) {
         assert_in_range(applied, results.list[i].outcome == RECORD_COMMITTED,
                         results.list[i].outcome != RECORD_REJECTED);
     }
-    print_message("committed %u, rejected %u, unknown %u\n", counts[0], counts[1], counts[2]);
+    print_message("# committed %u, rejected %u, unknown %u\n", counts[0], counts[1], counts[2]);
     assert_true(counts[RECORD_COMMITTED] > 0);
 }
 
@@ -1023,7 +1023,7 @@ static void test_sparse_latency(void **state) {
         rounds++;
     }
     qsort(taken, ROUNDS, sizeof taken[0], compare_nsec);
-    print_message("proposed -> applied on all: median %.1f ms, p90 %.1f ms, max %.1f ms\n",
+    print_message("# proposed -> applied on all: median %.1f ms, p90 %.1f ms, max %.1f ms\n",
                   (double)taken[ROUNDS / 2] / 1e6, (double)taken[ROUNDS * 9 / 10] / 1e6,
                   (double)taken[ROUNDS - 1] / 1e6);
     assert_true(taken[ROUNDS / 2] < msec(heartbeat_ms) / 2);
