@@ -8,26 +8,31 @@ from limit import limit, pytest_configure  # noqa: F401
 
 
 class Clusters:
-    """Those of one test, and the one that tests share."""
+    """Those of one test, and those that tests share until one of them fails."""
 
     def __init__(self):
         self.own = []
-        self.shared = None
-        self.shared_is_hurt = False
+        self.shared = {}  # by name
+        self.hurt = set()  # names: the next test that wants one gets a new one
+        self.taken = set()  # names: by the test that runs
 
     def make(self, *args, **options):
         self.own.append(Cluster(*args, **options))
         return self.own[-1]
 
-    def take_shared(self):
-        if self.shared_is_hurt:
-            self.drop_shared()
-        if self.shared is None:
-            self.shared = Cluster(3).start()
-        return self.shared
+    def take(self, name, make, begin):
+        """The shared one of this name; if there is none, or it is hurt: what `make` returns, after `begin` of it."""
+        self.taken.add(name)
+        if name in self.hurt:
+            self.drop(name)
+        if name not in self.shared:
+            self.shared[name] = make()
+            begin(self.shared[name])
+        return self.shared[name]
 
-    def drop_shared(self):
-        cluster, self.shared, self.shared_is_hurt = self.shared, None, False
+    def drop(self, name):
+        cluster = self.shared.pop(name, None)
+        self.hurt.discard(name)
         if cluster is not None:
             cluster.close()
 
@@ -41,7 +46,16 @@ def clusters():
     every = Clusters()
     yield every
     every.close_own()
-    every.drop_shared()
+    for name in list(every.shared):
+        every.drop(name)
+
+
+@pytest.fixture(scope="module")
+def of_file(clusters, request):
+    """of_file(make, begin): a cluster that the tests of one file share, as `trio` is shared by all."""
+    name = request.module.__name__
+    yield lambda make, begin: clusters.take(name, make, begin)
+    clusters.drop(name)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -49,16 +63,16 @@ def pytest_runtest_makereport(item, call):
     """A failed test says what its members say, and its logs are kept."""
     report = (yield).get_result()
     clusters = item.funcargs.get("clusters")
-    if not report.failed or clusters is None:
+    if clusters is None:
         return
-    signal.alarm(0)
-    in_use = list(clusters.own)
-    if "trio" in item.fixturenames and clusters.shared is not None:
-        in_use.append(clusters.shared)
-        clusters.shared_is_hurt = True
-    for cluster in in_use:
-        report.sections.append(("the cluster", cluster.describe()))
-        cluster.keep_logs(BUILD / "test-logs" / item.name.replace("/", "-"))
+    if report.failed:
+        signal.alarm(0)
+        clusters.hurt |= clusters.taken
+        for cluster in [*clusters.own, *(clusters.shared[name] for name in clusters.taken & set(clusters.shared))]:
+            report.sections.append(("the cluster", cluster.describe()))
+            cluster.keep_logs(BUILD / "test-logs" / item.name.replace("/", "-"))
+    if call.when == "teardown":
+        clusters.taken.clear()
 
 
 @pytest.fixture
@@ -73,11 +87,10 @@ def make_cluster(clusters, limit):
 def trio(clusters, limit):
     """Three members, founded and fully redundant. Tests share them as long as none fails: that they heal is part of
     what each shows."""
-    cluster = clusters.take_shared()
+    cluster = clusters.take("trio", lambda: Cluster(3), Cluster.start)
     cluster.wait_redundant(60)
     yield cluster
     ended = [member for member in cluster.members if not member.runs()]
-    clusters.shared_is_hurt |= bool(ended)
     assert not ended, f"ttorchd of {ended} has ended by itself"
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import nameserver
-from cluster import SOURCE, free_ports, give
+from cluster import SOURCE, Cluster, free_ports, give
 from nameserver import ask_srv, dig, rcode, short
 
 ZONE = "db.example.org"
@@ -25,12 +25,17 @@ def give_ports(cluster, **dns):
     return cluster
 
 
-@pytest.fixture(scope="module")
-def served(clusters):
+@pytest.fixture
+def served(of_file, limit):
     """Three members that answer for the zone, shared by the tests of this file."""
-    cluster = give_ports(clusters.make(3)).found()
-    yield cluster
-    clusters.close_own()
+    cluster = of_file(lambda: give_ports(Cluster(3)), Cluster.found)
+    cluster.wait_redundant(60)
+    return cluster
+
+
+def await_answer(served, expected, ask, *words):
+    """On a machine that is busy a member may for a moment be in touch with nobody; then it says SERVFAIL."""
+    served.wait(lambda: ask(*words) == expected, 5, f"{expected} is the answer to {words}")
 
 
 def srv_of(members):
@@ -44,17 +49,19 @@ def test_every_name(served):
         port = member.dns_port
         served.wait(lambda p=port: len(short(p, f"_postgresql._tcp.standbys.{ZONE}", "SRV")) == 2, 5, "both are streaming")
         every = [(0, primary), *((10, standby) for standby in standbys)]
-        assert short(port, f"_postgresql._tcp.{ZONE}", "SRV") == srv_of(every)
-        assert short(port, f"_postgresql._tcp.primary.{ZONE}", "SRV") == srv_of(every[:1])
-        assert short(port, f"_postgresql._tcp.standbys.{ZONE}", "SRV", "+tcp") == srv_of(every[1:])
-        assert short(port, f"primary.{ZONE}") == ["127.0.0.1"]
-        assert short(port, f"standbys.{ZONE}", server="::1") == ["127.0.0.1"] * 2
-        assert short(port, f"any.{ZONE}", "+tcp", server="::1") == ["127.0.0.1"] * 3
-        assert short(port, f"{primary.name}.{ZONE}") == ["127.0.0.1"]
-        assert short(port, ZONE, "NS") == [f"m{i}.{ZONE}." for i in (1, 2, 3)]
-        serial = member.get("/v1/topology")["index"]
-        assert short(port, ZONE, "SOA")[0] == f"m1.{ZONE}. hostmaster.{ZONE}. {serial} 60 10 600 1"
-        assert "flags: qr aa rd;" in dig(port, f"primary.{ZONE}")
+        for expected, *words in (
+                (srv_of(every), f"_postgresql._tcp.{ZONE}", "SRV"),
+                (srv_of(every[:1]), f"_postgresql._tcp.primary.{ZONE}", "SRV"),
+                (srv_of(every[1:]), f"_postgresql._tcp.standbys.{ZONE}", "SRV", "+tcp"),
+                (["127.0.0.1"], f"primary.{ZONE}"),
+                (["127.0.0.1"], f"{primary.name}.{ZONE}"),
+                ([f"m{i}.{ZONE}." for i in (1, 2, 3)], ZONE, "NS")):
+            await_answer(served, expected, short, port, *words)
+        for count, *words in (2, f"standbys.{ZONE}"), (3, f"any.{ZONE}", "+tcp"):
+            served.wait(lambda p=port, w=words, c=count: short(p, *w, server="::1") == ["127.0.0.1"] * c, 5, f"{count} {words}")
+        served.wait(lambda m=member: short(m.dns_port, ZONE, "SOA") == [
+            f"m1.{ZONE}. hostmaster.{ZONE}. {m.get('/v1/topology')['index']} 60 10 600 1"], 5, "the serial is the index")
+        served.wait(lambda p=port: "flags: qr aa rd;" in dig(p, f"primary.{ZONE}"), 5, "it has authority")
 
 
 @pytest.mark.parametrize("words, code", [
@@ -67,7 +74,7 @@ def test_codes(served, words, code):
     if "AXFR" in words:
         assert "Transfer failed" in dig(port, *words)
     else:
-        assert rcode(port, *words) == code
+        await_answer(served, code, rcode, port, *words)
 
 
 def test_manual(served):
@@ -76,7 +83,7 @@ def test_manual(served):
     names = re.findall(r"^\| `(\S+)` \|", DOCS, re.MULTILINE)
     assert len(commands) == 2 and len([name for name in names if name.endswith(ZONE)]) == 6
     for words in [command.split() for command in commands] + [[name, "ANY"] for name in names if name.endswith(ZONE)]:
-        assert short(served.members[0].dns_port, *words), words
+        served.wait(lambda w=words: short(served.members[0].dns_port, *w), 5, f"an answer to {words}")
 
 
 def test_rubbish_is_dropped(served):
@@ -101,7 +108,7 @@ def test_rubbish_is_dropped(served):
         answers += more
     for client in clients:
         client.close()
-    assert short(port, f"primary.{ZONE}", "+tcp") == ["127.0.0.1"]
+    await_answer(served, ["127.0.0.1"], short, port, f"primary.{ZONE}", "+tcp")
 
 
 def opened_ms(cluster, epoch):
@@ -138,7 +145,7 @@ def test_failover_and_forwarder(served):
     forwarder = nameserver.Forwarder(served, [member.dns_port for member in served.members])
     forwarder.start(f"primary.{ZONE}")
     old, epoch = served.primary(), served.epoch()
-    assert short(forwarder.port, f"_postgresql._tcp.primary.{ZONE}", "SRV") == srv_of([(0, old)])
+    await_answer(served, srv_of([(0, old)]), short, forwarder.port, f"_postgresql._tcp.primary.{ZONE}", "SRV")
     watch = Watch(served)
     served.wait(lambda: old.ttorch("switchover", check=False).returncode == 0, 30, "another member is the primary")
     seen = watch.result()
@@ -205,7 +212,7 @@ def test_updates(served, kind):
     server = kind(served).start("example.org SOA")
     use_server(served, server)
     served.wait(lambda: mark_of(server) and mark_of(server)[0] == served.epoch(), 10, "the server has the epoch")
-    assert records(server)[1:] == [["127.0.0.1"]] * 3
+    await_answer(served, [["127.0.0.1"]] * 3, lambda: records(server)[1:])
 
     epoch = switch(served)
     served.wait(lambda: mark_of(server) and mark_of(server)[0] == epoch, 10, "the server has the new epoch")
@@ -226,7 +233,7 @@ def test_updates(served, kind):
     nsupdate(server, f"update delete _ttorch.{ZONE} TXT")
     epoch = switch(served)
     served.wait(lambda: mark_of(server) and mark_of(server)[0] == epoch, 10, "a lost mark is written again")
-    assert records(server)[1:] == [["127.0.0.1"]] * 3
+    await_answer(served, [["127.0.0.1"]] * 3, lambda: records(server)[1:])
     served.wait_redundant()
     server.stop()
 
@@ -241,7 +248,7 @@ def test_updates_refused(served):
     assert "does not accept the key ttorch-key.: BADSIG" in row_of(leader)["error"]
     assert leader.log().count("BADSIG") == 1
     assert mark_of(server) is None
-    assert rcode(leader.dns_port, f"primary.{ZONE}") == "NOERROR"
+    await_answer(served, "NOERROR", rcode, leader.dns_port, f"primary.{ZONE}")
     server.stop()
     served.wait(lambda: "BADSIG" not in row_of(leader)["error"], 20, "the server is gone")
     assert "connection refused" in row_of(leader)["error"]
@@ -255,10 +262,11 @@ def test_killed_primary_and_no_quorum(served):
     rest = [member for member in served.members if member is not old]
     new = served.wait(lambda: (served.epoch() or 0) > epoch and served.primary(), 15, "a new primary is open")
     for member in rest:
-        served.wait(lambda m=member: ask_srv(m.dns_port, f"_postgresql._tcp.primary.{ZONE}") == ("NOERROR", new.port), 1,
+        served.wait(lambda m=member: ask_srv(m.dns_port, f"_postgresql._tcp.primary.{ZONE}") == ("NOERROR", new.port), 5,
                     f"{member} names it")
         # Nobody else is there to be read from: the standbys are those that stream, or else the primary.
-        assert old.name not in dig(member.dns_port, f"_postgresql._tcp.{ZONE}", "SRV", "+short")
+        told = served.wait(lambda m=member: short(m.dns_port, f"_postgresql._tcp.{ZONE}", "SRV"), 5, "an answer")
+        assert not any(old.name in line for line in told)
     new.kill_everything()
     last = next(member for member in rest if member is not new)
     served.wait(lambda: rcode(last.dns_port, f"primary.{ZONE}") == "SERVFAIL", 10, "it does not repeat old news")

@@ -15,7 +15,7 @@ import uuid
 
 import pytest
 
-from cluster import SOURCE, free_ports
+from cluster import SOURCE, Cluster, free_ports
 
 EXAMPLE = SOURCE / "examples/flask"
 SETUP, USE = re.findall(r"^```sh\n(.*?)^```$", (EXAMPLE / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -92,24 +92,33 @@ class Warehouse:
         self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def cluster(clusters):
-    three = clusters.make(3)
-    for member, port in zip(three.members, free_ports(3)):
-        member.http_port = port
-        member.write_config(http={"listen": "127.0.0.1", "port": port})
-    yield three.found()
-    clusters.close_own()
+class Served(Cluster):
+    """Three members, and the application beside them."""
+
+    warehouse = None
+
+    def begin(self):
+        for member, port in zip(self.members, free_ports(3)):
+            member.http_port = port
+            member.write_config(http={"listen": "127.0.0.1", "port": port})
+        self.found()
+        self.warehouse = Warehouse(self)
+        self.wait(self.warehouse.answers, 30, "the application answers")
+
+    def close(self):
+        if self.warehouse is not None:
+            self.warehouse.close()
+        super().close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def cluster(of_file):
+    return of_file(lambda: Served(3), Served.begin)
+
+
+@pytest.fixture
 def warehouse(cluster):
-    application = Warehouse(cluster)
-    try:
-        cluster.wait(application.answers, 30, "the application answers")
-        yield application
-    finally:
-        application.close()
+    return cluster.warehouse
 
 
 @pytest.fixture

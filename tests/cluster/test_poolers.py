@@ -14,23 +14,19 @@ from poolers import USERS, Bench, HAProxy, PooledCluster, Question
 from test_config import check
 
 
-@pytest.fixture(scope="module")
-def shared(clusters):
-    """One cluster with a PgBouncer a member, and HAProxy. Each test leaves it whole."""
-    cluster = PooledCluster()
-    clusters.own.append(cluster)
+def begin(cluster):
     cluster.found()
     cluster.start_poolers()
     cluster.haproxy = HAProxy(cluster.members[0]).start()
-    yield cluster
-    clusters.close_own()
 
 
 @pytest.fixture
-def pooled(shared, limit):
-    shared.wait_redundant(60)
-    shared.wait_drives()
-    return shared
+def pooled(of_file, limit):
+    """One cluster with a PgBouncer a member, and HAProxy. Each test leaves it whole."""
+    cluster = of_file(PooledCluster, begin)
+    cluster.wait_redundant(60)
+    cluster.wait_drives()
+    return cluster
 
 
 @pytest.mark.limit(120)

@@ -195,11 +195,15 @@ static void test_requests(void **state) {
 static void test_primary_ends_with_its_lease(void **state) {
     struct world *w = *state;
     primary(w);
-    w->face.lease_until = time_now() + msec(300);
-    changed(w);
-    struct client_job job = {.method = "GET", .path = "/primary", .tcp = true};
-    ask(w, &job);
-    assert_int_equal(job.http_status, 200);
+    for (uint64_t lease_ms = 300;; lease_ms *= 2) { /* a busy machine may take longer to ask */
+        w->face.lease_until = time_now() + msec(lease_ms);
+        changed(w);
+        struct client_job job = {.method = "GET", .path = "/primary", .tcp = true};
+        ask(w, &job);
+        if (job.http_status == 200)
+            break;
+        assert_true(time_now() >= w->face.lease_until);
+    }
     while (time_now() < w->face.lease_until)
         poll(NULL, 0, 1);
     struct client_job later = {.method = "GET", .path = "/primary", .tcp = true};
