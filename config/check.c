@@ -20,8 +20,12 @@ static struct given *given_path(struct loader *loader, const char *path) {
     return given(loader, setting, 0);
 }
 
-static bool is_witness(const struct config *config) {
-    return config->members_count > 0 && config->members[config->self].witness;
+bool config_member_has_data(const struct config_member *member) {
+    return !member->witness && (!member->observer || member->postgres_host[0] != '\0');
+}
+
+static bool has_no_data(const struct config *config) {
+    return config->members_count > 0 && !config_member_has_data(&config->members[config->self]);
 }
 
 static bool own_member_known(const struct loader *loader) {
@@ -43,10 +47,10 @@ static bool standard_text(struct loader *loader, const struct setting *setting, 
     return !in_ours || !given_path(loader, "data_directory")->bad;
 }
 
-/* Left empty for a witness, and where programs are not looked for. */
+/* Left empty without a PostgreSQL, and where programs are not looked for. */
 static void find_programs(struct loader *loader) {
     struct config *config = loader->config;
-    if (!loader->outside || !own_member_known(loader) || is_witness(config))
+    if (!loader->outside || !own_member_known(loader) || has_no_data(config))
         return;
     if (!programs_find(PROGRAMS_PATTERN, config->postgresql.data_directory, config->postgresql.bin_directory,
                        sizeof config->postgresql.bin_directory))
@@ -74,9 +78,10 @@ static bool is_needed(struct loader *loader, const struct setting *setting, unsi
         return true;
     case REQUIRED_OF_DATA:
         if (setting_of_members(setting)) /* what "witness: maybe" means is not known */
-            return !loader->config->members[member].witness &&
-                   !given(loader, setting_find("members.*.witness"), member)->bad;
-        return own_member_known(loader) && !is_witness(loader->config);
+            return !loader->config->members[member].witness && !loader->config->members[member].observer &&
+                   !given(loader, setting_find("members.*.witness"), member)->bad &&
+                   !given(loader, setting_find("members.*.observer"), member)->bad;
+        return own_member_known(loader) && !has_no_data(loader->config);
     default:
         return false;
     }
@@ -171,23 +176,57 @@ static void check_addresses(struct loader *loader) {
         }
 }
 
+/* Complains at one setting of a member if it is written. */
+static void complain_given(struct loader *loader, const char *field, unsigned member, const char *what) {
+    const struct given *place = given(loader, setting_find(field), member);
+    if (place->key.line > 0)
+        complain(loader, place->key, "members.%s.%s: %s", loader->config->members[member].name,
+                 field + strlen("members.*."), what);
+}
+
+static void check_member(struct loader *loader, unsigned i) {
+    const struct config_member *member = &loader->config->members[i];
+    if (member->observer && member->witness)
+        complain_given(loader, "members.*.observer", i,
+                       "a witness votes, and an observer does not: remove one of the two");
+    else if (member->observer)
+        complain_given(loader, "members.*.priority", i,
+                       "an observer never becomes primary: remove this, or \"observer: true\"");
+    if (member->witness)
+        complain_given(loader, "members.*.postgres", i,
+                       "a witness has no PostgreSQL: remove this, or \"witness: true\"");
+}
+
+/* Complains at the first member that is one too many. */
+static void check_count(struct loader *loader, unsigned count, unsigned most, unsigned member, const char *what) {
+    if (count == most + 1)
+        complain(loader, loader->section[member].line > 0 ? loader->section[member] : loader->members,
+                 "members: at most %u may %s, %s is one more: make it an observer%s", most, what,
+                 loader->config->members[member].name, most == DATA_MEMBERS_MAX ? " without \"postgres\"" : "");
+}
+
 static void check_members(struct loader *loader) {
     const struct config *config = loader->config;
-    const struct setting *postgres = setting_find("members.*.postgres");
-    unsigned data = 0;
+    unsigned data = 0, voters = 0, voting_data = 0;
     for (unsigned i = 0; i < config->members_count; i++) {
-        data += !config->members[i].witness;
-        if (config->members[i].witness && given(loader, postgres, i)->key.line > 0)
-            complain(loader, given(loader, postgres, i)->key,
-                     "members.%s.postgres: a witness has no PostgreSQL: remove this, or \"witness: true\"",
-                     config->members[i].name);
+        const struct config_member *member = &config->members[i];
+        check_member(loader, i);
+        data += config_member_has_data(member);
+        voters += !member->observer;
+        voting_data += !member->witness && !member->observer;
+        if (!member->observer)
+            check_count(loader, voters, VOTERS_MAX, i, "vote");
+        if (config_member_has_data(member))
+            check_count(loader, data, DATA_MEMBERS_MAX, i, "hold data");
     }
     if (!loader->found_members)
         complain(loader, loader->members,
                  "members is missing: write \"members:\" and for each member a line such as "
                  "m1: {peer: 10.0.0.1:7432, postgres: 10.0.0.1:5432}");
-    else if (config->members_count > 0 && data == 0)
-        complain(loader, loader->members, "members: at least one must hold data: remove \"witness: true\" from one");
+    else if (config->members_count > 0 && voting_data == 0)
+        complain(
+            loader, loader->members,
+            "members: at least one must hold data and vote: remove \"witness: true\" or \"observer: true\" from one");
 }
 
 /* ---- settings that hang together ---- */
@@ -311,7 +350,7 @@ static void check_password_file(struct loader *loader) {
     struct error error;
     char found[QUOTED_MAX];
     bool given_here = place->key.line > 0;
-    if (!loader->outside || place->bad || (!given_here && (!own_member_known(loader) || is_witness(loader->config))))
+    if (!loader->outside || place->bad || (!given_here && (!own_member_known(loader) || has_no_data(loader->config))))
         return;
     if (check_secret(&a_password, path, &error) != OK)
         complain(loader, place->value, "replication.password_file: %s %s%s", quoted(path, found), error.text,

@@ -27,8 +27,11 @@ struct config_member {
     char postgres_host[HOST_MAX_LENGTH + 1];
     uint16_t postgres_port;
     bool witness;
+    bool observer;     /* has no vote; `postgres_host` is "" if it holds no data either */
     unsigned priority; /* default 100; 0 = never primary */
 };
+
+bool config_member_has_data(const struct config_member *member);
 
 struct config_parameter {
     char name[64];
@@ -154,7 +157,7 @@ struct config {
     } dns;
 
     unsigned shared_count;
-    struct config_shared_line shared[MEMBERS_MAX * 6 + 16];
+    struct config_shared_line shared[MEMBERS_MAX * 5 + 16];
 };
 
 /* Every complaint is given to `complain` (one call a line, no newline). Returns FAILED if there was any. `config` is

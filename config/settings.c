@@ -30,6 +30,9 @@ const struct setting settings[] = {
      .help = "Where clients and the other members reach its PostgreSQL; PostgreSQL listens on this port. None for a witness."},
     {"members.*.witness", &value_boolean, MEMBER_FIELD(witness), .standard = "false", .shared = true,
      .help = "It votes and holds no data."},
+    {"members.*.observer", &value_boolean, MEMBER_FIELD(observer), .standard = "false", .shared = true,
+     .help = "It has no vote, never becomes primary, and no commit waits for it: with `postgres` a standby for readers, without "
+             "it only publishes. See [Observers](#observers)."},
     {"members.*.priority", &value_integer, MEMBER_FIELD(priority), .maximum = 1000, .standard = "100", .shared = true,
      .help = "Among members that are equally complete the highest becomes primary; 0 = never."},
     {"data_directory", &value_path, FIELD(data_directory), 0, 1, OURS_MAX, "/var/lib/ttorch",
@@ -362,7 +365,9 @@ static void standard_words(const struct setting *setting, char *text, size_t siz
     if (setting->need == REQUIRED)
         snprintf(text, size, "required");
     else if (setting->need == REQUIRED_OF_DATA)
-        snprintf(text, size, "required, but not of a witness");
+        snprintf(text, size,
+                 setting_of_members(setting) ? "required, but not of a witness or an observer"
+                                             : "required if it has a PostgreSQL");
     else if (setting->standard == NULL)
         snprintf(text, size, "none");
     else if (strcmp(setting->standard, STANDARD_NEWEST) == 0)

@@ -11,7 +11,8 @@
 enum need {
     OPTIONAL,
     REQUIRED,
-    REQUIRED_OF_DATA /* members.*: of that member, if it is no witness; else of ourselves, if we are none */
+    REQUIRED_OF_DATA /* members.*: of that member, if it is no witness and no observer; else of ourselves, if we have
+                        data */
 };
 
 struct setting;

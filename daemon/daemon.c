@@ -10,9 +10,9 @@
 #include "base/panic.h"
 #include "systemd/notify.h"
 
-#define HEARTBEAT_MS   30
+#define HEARTBEAT_MS    30
 #define ELECTION_MS    300
-#define LEAVE_DEADLINE msec(30000) /* SIGTERM: after this the daemon ends, whatever is still under way */
+#define LEAVE_DEADLINE  msec(30000) /* SIGTERM: after this the daemon ends, whatever is still under way */
 
 /* ---- the loop ---- */
 
@@ -265,7 +265,7 @@ static status pgctl_arguments(const struct config *config, struct pgctl_argument
 }
 
 static status open_pgctl(struct daemon *daemon, struct error *error) {
-    if (daemon->config->members[daemon->config->self].witness)
+    if (!config_member_has_data(&daemon->config->members[daemon->config->self]))
         return OK;
     struct pgctl_arguments *arguments = calloc(1, sizeof *arguments);
     if (arguments == NULL)

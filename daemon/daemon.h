@@ -28,7 +28,7 @@ struct daemon {
     struct inbox inbox;
 
     struct record *record;
-    struct pgctl *pgctl; /* NULL on a witness */
+    struct pgctl *pgctl; /* NULL without a PostgreSQL */
     struct publish *publish;
     struct dns *dns;         /* NULL if there is no zone */
     struct poolers *poolers; /* NULL if there are none */
@@ -52,9 +52,9 @@ struct daemon {
         void *context;
     } answers[ANSWERS_MAX];
     uint64_t next_serial;
-    struct upkeep upkeep;
     nsec upkeep_at;
-    bool response_known; /* how long PostgreSQL took to answer last */
+    unsigned upkeep_members; /* recorded then */
+    bool response_known;     /* how long PostgreSQL took to answer last */
     uint64_t response_ms;
     nsec started_at;
     nsec stopping_since;

@@ -31,13 +31,19 @@ static void run_propose(struct daemon *daemon, const struct action *action) {
     record_propose(daemon->record, bytes, length, PROPOSE_DEADLINE_MS, proposed, proposal);
 }
 
+static bool addressed(const struct daemon *daemon, const struct action *action, const Member *member) {
+    if (action->send.audience == SEND_ONE)
+        return member->id == action->send.to;
+    return member->id != daemon->core.self && (action->send.audience == SEND_ALL || !member->observer);
+}
+
 static void run_send(struct daemon *daemon, const struct action *action) {
     uint8_t bytes[Message_size];
     size_t length = message_encode(&action->send.message, bytes, sizeof bytes);
     const Topology *topology = &daemon->core.topology;
     for (unsigned i = 0; i < topology->members_count; i++) {
         const Member *member = &topology->members[i];
-        if (action->send.to == 0 ? member->id != daemon->core.self : member->id == action->send.to)
+        if (addressed(daemon, action, member))
             record_send(daemon->record, member->name, bytes, length);
     }
 }

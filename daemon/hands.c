@@ -73,12 +73,11 @@ static void propose_founding(struct daemon *daemon) {
         member->id = i + 1;
         snprintf(member->name, sizeof member->name, "%s", from->name);
         member->raft_id = daemon->raft_ids[i];
-        snprintf(member->peer_host, sizeof member->peer_host, "%s", from->peer_host);
-        member->peer_port = from->peer_port;
         snprintf(member->postgres_host, sizeof member->postgres_host, "%s", from->postgres_host);
         member->postgres_port = from->postgres_port;
-        member->witness = from->witness;
-        member->priority = from->priority;
+        member->witness = !config_member_has_data(from);
+        member->observer = from->observer;
+        member->priority = from->observer ? 0 : from->priority;
     }
     snprintf(command->reason, sizeof command->reason, "cluster %s was founded with %u members", config->cluster,
              config->members_count);
@@ -121,7 +120,9 @@ static bool on_readmit(void *user, const char *name, uint64_t raft_id) {
                                   .epoch = daemon->replica.topology.epoch,
                                   .which_body = Command_readmit_tag};
     command->body.readmit = (Readmit){.member = member->id, .old_raft_id = member->raft_id, .raft_id = raft_id};
-    snprintf(command->reason, sizeof command->reason, "%s comes back with an empty record, its former one being lost",
+    snprintf(command->reason, sizeof command->reason,
+             member->raft_id == 0 ? "%s comes as an observer"
+                                  : "%s comes back with an empty record, its former one being lost",
              name);
     uint8_t bytes[COMMAND_BYTES_MAX];
     size_t length = command_encode(command, bytes, sizeof bytes);

@@ -1,5 +1,6 @@
 #include "daemon/inbox.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/panic.h"
@@ -9,8 +10,25 @@ void inbox_init(struct inbox *inbox) {
     inbox->last = &inbox->first;
 }
 
+static size_t owned_bytes(enum event_kind kind) {
+    switch (kind) {
+    case EVENT_APPLIED:
+        return sizeof(Command);
+    case EVENT_RESTORED:
+        return sizeof(Snapshot);
+    case EVENT_MESSAGE:
+        return sizeof(Message);
+    case EVENT_FACTS:
+        return sizeof(struct facts);
+    case EVENT_RESULT:
+        return sizeof(struct operation_result);
+    default:
+        return 0;
+    }
+}
+
 struct inbox_item *inbox_add(struct inbox *inbox, enum event_kind kind) {
-    struct inbox_item *item = calloc(1, sizeof *item);
+    struct inbox_item *item = calloc(1, offsetof(struct inbox_item, command) + owned_bytes(kind));
     require(item != NULL);
     item->event.kind = kind;
     item->event.now = time_now();

@@ -9,14 +9,18 @@
 
 void upkeep_refresh(struct daemon *daemon) {
     const struct core *core = &daemon->core;
-    if (daemon->pgctl == NULL || core->self == 0)
+    nsec now = time_now();
+    bool known = daemon->upkeep_members == core->topology.members_count;
+    if (daemon->pgctl == NULL || core->self == 0 || (known && now < daemon->upkeep_at + UPKEEP_EVERY))
         return;
     struct upkeep upkeep;
     memset(&upkeep, 0, sizeof upkeep);
-    for (unsigned i = 0; i < core->topology.members_count; i++) {
+    for (unsigned i = 0; i < core->topology.members_count && upkeep.peers_count < DATA_MEMBERS_MAX; i++) {
         const Member *member = &core->topology.members[i];
         if (member->witness || member->id == core->self)
             continue;
+        if (!topology_votes(&core->topology, core->self))
+            break; /* nobody ever streams from an observer */
         struct upkeep_peer *peer = &upkeep.peers[upkeep.peers_count++];
         snprintf(peer->name, sizeof peer->name, "%s", member->name);
         snprintf(peer->host, sizeof peer->host, "%s", member->postgres_host);
@@ -27,13 +31,7 @@ void upkeep_refresh(struct daemon *daemon) {
             core->topology.epoch != 0 && lineage_contains(&core->topology, core->topology.epoch, seen->position);
         peer->slot_lsn = in_lineage && seen->position.lsn > reserve ? seen->position.lsn - reserve : 0;
     }
-    bool same_peers = upkeep.peers_count == daemon->upkeep.peers_count;
-    for (unsigned i = 0; same_peers && i < upkeep.peers_count; i++)
-        same_peers = strcmp(upkeep.peers[i].name, daemon->upkeep.peers[i].name) == 0;
-    nsec now = time_now();
-    if (same_peers && now < daemon->upkeep_at + UPKEEP_EVERY)
-        return;
     daemon->upkeep_at = now;
-    daemon->upkeep = upkeep;
+    daemon->upkeep_members = core->topology.members_count;
     pgctl_upkeep(daemon->pgctl, &upkeep);
 }

@@ -10,11 +10,13 @@
 /* The generated bounds and ours must be one and the same. */
 _Static_assert(sizeof(((Topology *)0)->members) / sizeof(Member) == MEMBERS_MAX, "members");
 _Static_assert(sizeof(((Topology *)0)->rules) / sizeof(Rule) == RULES_MAX, "rules");
+_Static_assert(sizeof(((Rule *)0)->standbys) / sizeof(Copy) == VOTERS_MAX, "standbys");
+_Static_assert(DATA_MEMBERS_MAX <= SENDERS_MAX, "senders of all standbys");
 _Static_assert(sizeof(((Topology *)0)->epochs) / sizeof(Epoch) == EPOCHS_MAX, "epochs");
 _Static_assert(sizeof(((History *)0)->entries) / sizeof(HistoryEntry) == HISTORY_MAX, "history");
 _Static_assert(sizeof(((Observation *)0)->senders) / sizeof(Sender) == SENDERS_MAX, "senders");
 _Static_assert(sizeof(((Member *)0)->name) == NAME_MAX_LENGTH + 1, "name");
-_Static_assert(sizeof(((Member *)0)->peer_host) == HOST_MAX_LENGTH + 1, "host");
+_Static_assert(sizeof(((Member *)0)->postgres_host) == HOST_MAX_LENGTH + 1, "host");
 _Static_assert(sizeof(((Command *)0)->reason) == REASON_MAX_LENGTH + 1, "reason");
 _Static_assert(Snapshot_size <= SNAPSHOT_BYTES_MAX, "snapshot");
 _Static_assert(Command_size <= COMMAND_BYTES_MAX, "command");
@@ -82,10 +84,8 @@ bool application_name_parse(const char *text, char *member, uint32_t *copy, uint
 /* ---- lookup ---- */
 
 const Member *topology_member(const Topology *topology, uint32_t id) {
-    for (unsigned i = 0; i < topology->members_count; i++)
-        if (topology->members[i].id == id)
-            return &topology->members[i];
-    return NULL;
+    bool there = id >= 1 && id <= topology->members_count;
+    return there && topology->members[id - 1].id == id ? &topology->members[id - 1] : NULL;
 }
 
 const Member *topology_member_named(const Topology *topology, const char *name) {
@@ -112,11 +112,21 @@ const Epoch *topology_epoch_of_timeline(const Topology *topology, uint32_t timel
 unsigned topology_data_members(const Topology *topology) {
     unsigned count = 0;
     for (unsigned i = 0; i < topology->members_count; i++)
-        count += !topology->members[i].witness;
+        count += !topology->members[i].witness && !topology->members[i].observer;
     return count;
 }
 
-unsigned topology_voters(const Topology *topology) { return topology->members_count; }
+unsigned topology_voters(const Topology *topology) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < topology->members_count; i++)
+        count += !topology->members[i].observer;
+    return count;
+}
+
+bool topology_votes(const Topology *topology, uint32_t id) {
+    const Member *member = topology_member(topology, id);
+    return member != NULL && !member->observer;
+}
 
 bool copy_equal(Copy a, Copy b) { return a.member == b.member && a.copy == b.copy; }
 

@@ -34,8 +34,9 @@ const Member *topology_member(const Topology *topology, uint32_t id);
 const Member *topology_member_named(const Topology *topology, const char *name);
 const Epoch *topology_epoch(const Topology *topology, uint32_t epoch);
 const Epoch *topology_epoch_of_timeline(const Topology *topology, uint32_t timeline);
-unsigned topology_data_members(const Topology *topology);
+unsigned topology_data_members(const Topology *topology); /* that may acknowledge commits: observers do not */
 unsigned topology_voters(const Topology *topology);
+bool topology_votes(const Topology *topology, uint32_t id); /* there is such a member, and it is no observer */
 bool copy_equal(Copy a, Copy b);
 bool rule_names_copy(const Rule *rule, Copy copy);
 

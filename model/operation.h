@@ -29,7 +29,7 @@ struct rule_setting {
     uint32_t generation;
     uint32_t needed;
     uint16_t names_count;
-    char names[MEMBERS_MAX][64]; /* `<member>_<copy>_<epoch>` */
+    char names[VOTERS_MAX][64]; /* `<member>_<copy>_<epoch>` */
 };
 
 struct upstream {
@@ -82,5 +82,5 @@ struct upkeep {
         char name[NAME_MAX_LENGTH + 1];
         char host[HOST_MAX_LENGTH + 1]; /* admitted to replication by pg_hba.conf */
         uint64_t slot_lsn;              /* advance its slot up to here; 0 = leave it */
-    } peers[MEMBERS_MAX];               /* the other data members: each has one physical slot, `ttorch_<name>` */
+    } peers[DATA_MEMBERS_MAX];          /* the other data members: each has one physical slot, `ttorch_<name>` */
 };

@@ -66,17 +66,20 @@ static void rules_keep_newest(Topology *topology) {
 /* ---- what no sane proposer sends ---- */
 
 static bool members_are_sound(const Found *found) {
-    for (unsigned i = 0; i < found->members_count; i++)
+    unsigned voters = 0;
+    for (unsigned i = 0; i < found->members_count; i++) {
         if (found->members[i].id != i + 1 || found->members[i].copy != 0 || found->members[i].start_count != 0)
             return false;
-    return found->cluster_id != 0 && found->members_count > 0;
+        voters += !found->members[i].observer;
+    }
+    return found->cluster_id != 0 && voters > 0 && voters <= VOTERS_MAX;
 }
 
-/* It names members that there are, each once, and never its own primary. */
+/* It names voters that there are, each once, and never its own primary. */
 static bool rule_is_sound(const Topology *topology, const Rule *rule) {
     for (unsigned i = 0; i < rule->standbys_count; i++) {
         uint32_t member = rule->standbys[i].member;
-        if (topology_member(topology, member) == NULL || member == rule->primary.member)
+        if (!topology_votes(topology, member) || member == rule->primary.member)
             return false;
         for (unsigned j = 0; j < i; j++)
             if (rule->standbys[j].member == member)
@@ -93,10 +96,10 @@ static enum applied apply_found(Topology *topology, History *history, uint64_t i
     if (topology->cluster_id != 0)
         return void_because(why, "the cluster is founded already");
     if (!members_are_sound(found))
-        return void_because(why, "its members are not numbered from 1");
+        return void_because(why, "its members are not numbered from 1, or too few or too many of them vote");
     topology->cluster_id = found->cluster_id;
     memcpy(topology->cluster_name, found->cluster_name, sizeof topology->cluster_name);
-    memcpy(topology->members, found->members, sizeof topology->members);
+    memcpy(topology->members, found->members, sizeof(Member) * found->members_count);
     topology->members_count = found->members_count;
     topology->settings = found->settings;
     topology->longest_lease_ms = found->settings.lease_ms;
@@ -134,7 +137,8 @@ static enum applied apply_assign(Topology *topology, History *history, uint64_t 
         return void_because(why, "decided on answers to another seal");
     if (assign->epoch != topology->epoch + 1 || assign->rule.generation != topology->generation + 1)
         return void_because(why, "decided on an older epoch or rule");
-    if (primary == NULL || primary->witness || assign->primary.copy == 0 || assign->primary.copy > primary->copy)
+    if (primary == NULL || primary->witness || primary->observer || assign->primary.copy == 0 ||
+        assign->primary.copy > primary->copy)
         return void_because(why, "no such data directory was ever given a number");
     if (topology->epoch != 0 && assign->timeline != topology->timeline_offset + assign->epoch && !planted(UNIQTL))
         return void_because(why, "its timeline is not the epoch's");
@@ -228,8 +232,8 @@ static enum applied apply_set_intent(Topology *topology, History *history, uint6
         return void_because(why, "the epoch is sealed or not open");
     if (topology->intent.kind != INTENT_NONE)
         return void_because(why, "another operator's request is under way");
-    if (intent->to != 0 && topology_member(topology, intent->to) == NULL)
-        return void_because(why, "there is no such member");
+    if (intent->to != 0 && !topology_votes(topology, intent->to))
+        return void_because(why, "there is no such member, or it is an observer");
     topology->intent = *intent;
     topology->intent.number = index;
     remember(history, index, command, HISTORY_SWITCHOVER, topology->epoch, intent->to);
@@ -263,7 +267,8 @@ static enum applied apply_readmit(Topology *topology, History *history, uint64_t
         return void_because(why, "it has no new raft id");
     member->raft_id = readmit->raft_id;
     member->start_count = 0;
-    remember(history, index, command, HISTORY_MEMBER, topology->epoch, member->id);
+    if (readmit->old_raft_id != 0) /* the first coming of a hundred observers would push all else out of the history */
+        remember(history, index, command, HISTORY_MEMBER, topology->epoch, member->id);
     return APPLIED;
 }
 

@@ -15,6 +15,12 @@ enum action_kind {
     ACTION_EXIT     /* hand-over done (or the record refused us): end the daemon */
 };
 
+enum audience {
+    SEND_ONE,
+    SEND_VOTERS, /* all others that have a vote */
+    SEND_ALL     /* all others; from an observer only voters hear it */
+};
+
 struct action {
     enum action_kind kind;
     union {
@@ -23,7 +29,8 @@ struct action {
             Command command;
         } propose;
         struct {
-            uint32_t to; /* member id; 0 = every other member */
+            enum audience audience;
+            uint32_t to; /* SEND_ONE: member id */
             Message message;
         } send;
         struct {

@@ -9,10 +9,11 @@
 
 #define ASYNC_WAIT msec(1000) /* in async nothing need be covered, so give every member the time to answer */
 
-/* Who has fallen silent neither covers a rule nor is chosen: it might be gone, and its data directory with it. */
+/* Who has fallen silent neither covers a rule nor is chosen: it might be gone, and its data directory with it.
+ * Observers never report: no rule names them, so they have nothing that only they could have. */
 bool candidate_reports(const struct core *core, uint32_t member) {
     const Observation *seen = observation(core, member);
-    return heard_within(core, member, HEARD_AGE) && core->topology.sealed &&
+    return topology_votes(&core->topology, member) && heard_within(core, member, HEARD_AGE) && core->topology.sealed &&
            (seen->prepared_seal == core->topology.seal_index || (planted(TAG) && seen->prepared_seal != 0)) &&
            seen->data == DATA_COMPLETE && seen->server == SERVER_STANDBY && seen->copy != 0;
 }
@@ -65,8 +66,10 @@ static bool all_rules_covered(const struct core *core, struct choice *choice) {
 
 static bool majority_released(const struct core *core, struct choice *choice) {
     unsigned released = 0, voters = topology_voters(&core->topology);
-    for (unsigned i = 0; i < voters; i++) {
+    for (unsigned i = 0; i < core->topology.members_count; i++) {
         const Observation *seen = observation(core, core->topology.members[i].id);
+        if (core->topology.members[i].observer)
+            continue;
         released += seen->released_seal == core->topology.seal_index || (planted(TAG) && seen->released_seal != 0) ||
                     (planted(PRESEAL) && seen->expired_epoch == core->topology.epoch);
     }
@@ -136,7 +139,8 @@ static bool last_epoch_opened(const Topology *topology) {
 static bool all_reachable_report(const struct core *core) {
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         const Member *member = &core->topology.members[i];
-        if (!member->witness && heard_within(core, member->id, ASYNC_WAIT) && !candidate_reports(core, member->id))
+        if (!member->witness && !member->observer && heard_within(core, member->id, ASYNC_WAIT) &&
+            !candidate_reports(core, member->id))
             return false;
     }
     return true;

@@ -1,6 +1,7 @@
 #include "orchestrator/core.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 #define PROPOSE_AGAIN msec(20) /* after a proposal that did not commit */
 
 void core_init(struct core *core, const struct core_config *config, nsec now) {
-    memset(core, 0, sizeof *core);
+    memset(core->seen, 0, sizeof *core->seen * core->topology.members_count);
+    memset(core, 0, offsetof(struct core, seen));
     core->config = *config;
     core->now = core->started_at = now;
     core->job.next_serial = 1;
@@ -44,14 +46,18 @@ void say(struct actions *actions, bool warning, const char *format, ...) {
     va_end(arguments);
 }
 
+/* The largest of the commands that are decided here: only a founder's, which has all members, is larger. */
+#define COMMAND_USED (offsetof(Command, body) + sizeof(((Command *)0)->body.assign))
+_Static_assert(sizeof(RuleBegin) <= sizeof(Assign) && sizeof(SetIntent) <= sizeof(Assign), "commands");
+
 Command *propose(struct core *core, struct actions *actions, enum proposer proposer, pb_size_t body) {
     if (core->proposing[proposer] || !due(core, core->propose_again_at[proposer]))
         return NULL;
     core->proposing[proposer] = true;
     struct action *action = act(actions, ACTION_PROPOSE);
-    memset(&action->propose, 0, sizeof action->propose);
     action->propose.proposer = proposer;
     Command *command = &action->propose.command;
+    memset(command, 0, COMMAND_USED);
     command->version = COMMAND_VERSION;
     command->epoch = core->topology.epoch;
     command->wall_ms = core->wall_ms;
@@ -67,6 +73,8 @@ bool is_witness(const struct core *core) {
     const Member *member = topology_member(&core->topology, core->self);
     return member != NULL && member->witness;
 }
+
+bool is_observer(const struct core *core) { return core->self != 0 && !topology_votes(&core->topology, core->self); }
 
 bool heard_within(const struct core *core, uint32_t member, nsec age) {
     require(member >= 1 && member <= MEMBERS_MAX);

@@ -99,8 +99,7 @@ struct core {
 
     bool facts_known;
     struct facts facts;
-    Observation seen[MEMBERS_MAX]; /* by member id - 1; our own too */
-    nsec heard_at[MEMBERS_MAX];    /* 0 = never */
+    nsec heard_at[MEMBERS_MAX]; /* by member id - 1, of its observation; 0 = never */
     struct {
         uint32_t epoch;
         uint64_t lsn;
@@ -140,10 +139,15 @@ struct core {
     nsec stopping_since;
     bool left; /* ACTION_EXIT was said */
 
-    nsec observed_at; /* our observation was last sent */
+    nsec observed_at;     /* our observation was last sent */
+    nsec all_observed_at; /* and to all members, not to voters only */
     Observation sent;
+
+    /* Last, as only the places of members that there are get touched. */
+    Observation seen[MEMBERS_MAX]; /* by member id - 1; our own too */
 };
 
+/* `core` is all zeros, or was in use before. */
 void core_init(struct core *core, const struct core_config *config, nsec now);
 void core_step(struct core *core, const struct event *event, struct actions *ret_actions);
 

@@ -48,6 +48,8 @@ static uint32_t founding_member(struct core *core) {
     for (unsigned i = 0; i < topology->members_count; i++) {
         const Member *member = &topology->members[i];
         const Observation *seen = observation(core, member->id);
+        if (member->observer)
+            continue; /* it may come at any time */
         if (!heard_within(core, member->id, HEARD_AGE) || !seen->synced) {
             wait_for(core, "waiting for %s before the first primary is chosen", member->name);
             return 0;
@@ -130,7 +132,8 @@ static unsigned voters_expired(const struct core *core) {
     unsigned expired = 0;
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         uint32_t id = core->topology.members[i].id;
-        expired += heard_within(core, id, HEARD_AGE) && observation(core, id)->expired_epoch == core->topology.epoch;
+        expired += topology_votes(&core->topology, id) && heard_within(core, id, HEARD_AGE) &&
+                   observation(core, id)->expired_epoch == core->topology.epoch;
     }
     return expired;
 }
@@ -145,7 +148,7 @@ static bool waits_for_a_copy(const struct core *core) {
     bool another_has_data = false;
     for (unsigned i = 0; i < topology->members_count; i++) {
         uint32_t id = topology->members[i].id;
-        if (id == topology->primary.member || !heard_within(core, id, HEARD_AGE))
+        if (id == topology->primary.member || !topology_votes(topology, id) || !heard_within(core, id, HEARD_AGE))
             continue;
         if (observation(core, id)->copying)
             return true;
@@ -247,7 +250,7 @@ static void rule_of_everyone(const struct core *core, Assign *assign) {
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         const Member *member = &core->topology.members[i];
         uint32_t copy = copy_told(core, member);
-        if (!member->witness && member->id != assign->primary.member && copy != 0)
+        if (!member->witness && !member->observer && member->id != assign->primary.member && copy != 0)
             rule->standbys[rule->standbys_count++] = (Copy){.member = member->id, .copy = copy};
     }
 }
@@ -377,7 +380,7 @@ static void wanted_rule(struct core *core, const Rule *newest, Rule *ret_rule) {
     for (unsigned i = 0; i < topology->members_count; i++) {
         const Member *member = &topology->members[i];
         Copy copy = {.member = member->id, .copy = observation(core, member->id)->copy};
-        if (member->witness || member->id == topology->primary.member)
+        if (member->witness || member->observer || member->id == topology->primary.member)
             continue;
         bool in = rule_names_copy(newest, copy);
         if (in ? still_stays(core, member, blocking) : counts(core, member) && caught_up(core, member))
@@ -473,7 +476,8 @@ static void decide_yield(struct core *core, struct actions *actions) {
         uint32_t id = topology->members[i].id;
         const Observation *seen = observation(core, id);
         bool steady = topology->members[i].witness || (seen->server == SERVER_STANDBY && seen->streaming);
-        if (id == core->self || !heard_within(core, id, HEARD_AGE) || !seen->synced || !steady)
+        if (id == core->self || topology->members[i].observer || !heard_within(core, id, HEARD_AGE) || !seen->synced ||
+            !steady)
             continue;
         core->coordinator.yield_again_at = core->now + YIELD_AGAIN;
         act(actions, ACTION_YIELD)->yield.to = id;
@@ -544,7 +548,7 @@ static const Member *switchover_target(const struct core *core, const char *to) 
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         const Member *member = &core->topology.members[i];
         if (to[0] != '\0' ? strcmp(member->name, to) == 0
-                          : member->id != core->topology.primary.member && member->priority > 0 &&
+                          : member->id != core->topology.primary.member && !member->observer && member->priority > 0 &&
                                 counts(core, member) && (best == NULL || member->priority > best->priority))
             best = member;
     }
@@ -572,9 +576,11 @@ static void request_switchover(struct core *core, struct actions *actions, const
                member_name(core, topology->primary.member));
     else if (target->id == topology->primary.member)
         answer(actions, serial, 409, "%s is the primary already", target->name);
-    else if (target->witness || target->priority == 0)
+    else if (target->observer || target->witness || target->priority == 0)
         answer(actions, serial, 409, "%s may not be primary (%s)", target->name,
-               target->witness ? "it is a witness" : "priority 0");
+               target->observer  ? "it is an observer: it has no vote, and no commit waits for it"
+               : target->witness ? "it is a witness"
+                                 : "priority 0");
     else if (!counts(core, target))
         answer(actions, serial, 409, "%s does not stream from %s", target->name,
                member_name(core, topology->primary.member));

@@ -31,7 +31,7 @@ static void send_renewal(struct core *core, struct actions *actions) {
     core->lease.next_renewal =
         core->now + (core->lease.until == 0 ? FIRST_RENEWALS : msec(lease_ms) / RENEWALS_PER_LEASE);
     struct action *action = act(actions, ACTION_SEND);
-    action->send.to = 0;
+    action->send.audience = SEND_VOTERS;
     action->send.message = (Message){.which_body = Message_renew_tag};
     Renew renew = {.epoch = core->topology.epoch, .sent_at = core->now, .duration_ms = lease_ms};
     action->send.message.body.renew = renew;
@@ -52,17 +52,19 @@ void lease_step(struct core *core, struct actions *actions) {
 
 /* The latest moment that a majority of voters has promised us. */
 static nsec majority_until(const struct core *core) {
-    unsigned voters = topology_voters(&core->topology), majority = voters / 2 + 1;
-    nsec best = 0;
-    for (unsigned i = 0; i < voters; i++) {
-        nsec candidate = core->lease.endorsed_until[core->topology.members[i].id - 1];
-        unsigned at_least = 0;
-        for (unsigned j = 0; j < voters; j++)
-            at_least += core->lease.endorsed_until[core->topology.members[j].id - 1] >= candidate;
-        if (at_least >= majority && candidate > best)
-            best = candidate;
+    nsec until[MEMBERS_MAX]; /* of the voters, the latest first */
+    unsigned voters = 0;
+    for (unsigned i = 0; i < core->topology.members_count; i++) {
+        const Member *member = &core->topology.members[i];
+        if (member->observer)
+            continue;
+        nsec endorsed = core->lease.endorsed_until[member->id - 1];
+        unsigned place = voters++;
+        for (; place > 0 && until[place - 1] < endorsed; place--)
+            until[place] = until[place - 1];
+        until[place] = endorsed;
     }
-    return best;
+    return voters == 0 ? 0 : until[voters / 2];
 }
 
 void lease_endorsed(struct core *core, struct actions *actions, uint32_t from, const Endorse *endorse) {

@@ -5,12 +5,11 @@
 
 #include "orchestrator/parts.h"
 
-#define OBSERVE_EVERY msec(200)
-#define FACTS_AGE     msec(1500) /* the hands call a server hung that has not answered for a second */
+#define FACTS_AGE msec(1500) /* the hands call a server hung that has not answered for a second */
 
 static void observe_voter(struct core *core, Observation *own) {
     const Topology *topology = &core->topology;
-    bool expired = core->synced && voter_expired(core);
+    bool expired = core->synced && !is_observer(core) && voter_expired(core);
     own->expired_epoch = expired ? topology->epoch : 0;
     own->released_seal = expired && topology->sealed ? topology->seal_index : 0;
 }
@@ -113,8 +112,29 @@ static bool changed_urgently(const Observation *own, const Observation *sent) {
     return memcmp(&compared, sent, sizeof compared) != 0;
 }
 
+/* To whom this is to be told now: voters want to hear of each other often, observers and what is told to them costs
+ * less. False: to nobody yet. */
+static bool audience_now(struct core *core, const Observation *own, enum audience *ret_audience) {
+    bool all = due(core, core->all_observed_at + OBSERVE_SELDOM) || changed_urgently(own, &core->sent);
+    *ret_audience = all && !is_observer(core) ? SEND_ALL : SEND_VOTERS;
+    return all || (!is_observer(core) && due(core, core->observed_at + OBSERVE_EVERY));
+}
+
+static void tell(struct core *core, struct actions *actions, const Observation *own, enum audience audience) {
+    core->observed_at = core->now;
+    if (audience == SEND_ALL || is_observer(core))
+        core->all_observed_at = core->now;
+    core->sent = *own;
+    struct action *action = act(actions, ACTION_SEND);
+    action->send.audience = audience;
+    memset(&action->send.message, 0, sizeof action->send.message);
+    action->send.message.which_body = Message_observation_tag;
+    action->send.message.body.observation = *own;
+}
+
 void observe_step(struct core *core, struct actions *actions) {
     Observation own;
+    enum audience audience;
     memset(&own, 0, sizeof own);
     own.member = core->self;
     own.applied_index = core->topology.index;
@@ -129,14 +149,9 @@ void observe_step(struct core *core, struct actions *actions) {
     core->seen[core->self - 1] = own;
     core->heard_at[core->self - 1] = core->now;
     voter_relinquished(core, core->self, own.relinquished_epoch);
-    if (!due(core, core->observed_at + OBSERVE_EVERY) && !changed_urgently(&own, &core->sent))
-        return;
-    core->observed_at = core->now;
-    core->sent = own;
-    (void)due(core, core->observed_at + OBSERVE_EVERY);
-    struct action *action = act(actions, ACTION_SEND);
-    action->send.to = 0;
-    memset(&action->send.message, 0, sizeof action->send.message);
-    action->send.message.which_body = Message_observation_tag;
-    action->send.message.body.observation = own;
+    if (audience_now(core, &own, &audience))
+        tell(core, actions, &own, audience);
+    (void)due(core, core->all_observed_at + OBSERVE_SELDOM);
+    if (!is_observer(core))
+        (void)due(core, core->observed_at + OBSERVE_EVERY);
 }

@@ -12,8 +12,12 @@ void say(struct actions *actions, bool warning, const char *format, ...) __attri
 Command *propose(struct core *core, struct actions *actions, enum proposer proposer, pb_size_t body);
 /* Our own id is the primary's of the standing epoch, sealed or not. */
 bool is_primary(const struct core *core);
-bool is_witness(const struct core *core);
-#define HEARD_AGE msec(1000) /* an observation older than this says nothing about now */
+bool is_witness(const struct core *core);  /* we hold no data */
+bool is_observer(const struct core *core); /* we have no vote */
+#define HEARD_AGE        msec(1000)        /* an observation older than this says nothing about now */
+#define OBSERVE_EVERY    msec(200)         /* how often voters tell each other what they see, when nothing changes */
+#define OBSERVE_SELDOM   msec(1000)        /* the same between voters and observers */
+#define HEARD_AGE_SELDOM msec(3000)        /* HEARD_AGE there; nothing about leases or failovers rests on it */
 /* An observation of this member has come within `age`. */
 bool heard_within(const struct core *core, uint32_t member, nsec age);
 const Observation *observation(const struct core *core, uint32_t member);

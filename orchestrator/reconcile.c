@@ -228,8 +228,8 @@ static struct wish wish_as_assigned(struct core *core) {
 /* True once the member that everyone should follow writes in the standing epoch. */
 static bool primary_writes(const struct core *core) {
     const Observation *primary = observation(core, core->topology.primary.member);
-    return heard_within(core, core->topology.primary.member, HEARD_AGE) &&
-           primary->running_epoch == core->topology.epoch;
+    nsec age = is_observer(core) ? HEARD_AGE_SELDOM : HEARD_AGE;
+    return heard_within(core, core->topology.primary.member, age) && primary->running_epoch == core->topology.epoch;
 }
 
 static bool opening_needs_us(const struct core *core) {
@@ -242,7 +242,7 @@ static bool opening_needs_us(const struct core *core) {
 static bool opening_needs_a_clone(const struct core *core) {
     const Topology *topology = &core->topology;
     bool has_nothing = core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN;
-    return topology->settings.durability == DURABILITY_STRICT && !topology->sealed &&
+    return topology->settings.durability == DURABILITY_STRICT && !topology->sealed && !is_observer(core) &&
            (has_nothing || (core->must_clone && opening_needs_us(core))) && primary_writes(core);
 }
 
@@ -297,7 +297,7 @@ static bool still_fetches(struct core *core, uint32_t source) {
  * is no primary, so that nothing is acknowledged by this, and the pledge stands. */
 static struct wish wish_when_sealed(struct core *core) {
     const Topology *topology = &core->topology;
-    uint32_t source = self_member(core)->priority > 0 ? candidate_source(core) : 0;
+    uint32_t source = self_member(core)->priority > 0 && !is_observer(core) ? candidate_source(core) : 0;
     if (!core->cut.valid || core->cut.pledged < topology->epoch)
         return source != 0 && still_fetches(core, source) ? nothing() : wish(OPERATE_CUT, "the epoch was sealed");
     if (source != 0 && position_is_prefix(topology, core->cut.position, observation(core, source)->position) &&

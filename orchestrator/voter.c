@@ -13,9 +13,9 @@ void voter_reset(struct core *core, bool restarted) {
 }
 
 static bool may_endorse(const struct core *core, uint32_t from, uint32_t epoch) {
-    return (core->synced || planted(STALETOPO)) && epoch == core->topology.epoch && !core->topology.sealed &&
-           core->topology.primary.member == from && core->cut.pledged < epoch && !core->promise.given_back &&
-           core->facts.pledged_epoch < epoch;
+    return !is_observer(core) && (core->synced || planted(STALETOPO)) && epoch == core->topology.epoch &&
+           !core->topology.sealed && core->topology.primary.member == from && core->cut.pledged < epoch &&
+           !core->promise.given_back && core->facts.pledged_epoch < epoch;
 }
 
 bool voter_endorses(struct core *core, uint32_t from, const Renew *renew) {
@@ -32,6 +32,7 @@ void voter_renewed(struct core *core, struct actions *actions, uint32_t from, co
     if (!voter_endorses(core, from, renew))
         return;
     struct action *action = act(actions, ACTION_SEND);
+    action->send.audience = SEND_ONE;
     action->send.to = from;
     action->send.message = (Message){.which_body = Message_endorse_tag};
     action->send.message.body.endorse =

@@ -151,7 +151,7 @@ uint64_t result_oldest_lsn(const PGresult *result, int column);
 
 /* ---- upkeep ---- */
 
-#define UPKEEP_STATEMENTS_MAX (3 * MEMBERS_MAX + 8)
+#define UPKEEP_STATEMENTS_MAX (3 * DATA_MEMBERS_MAX + 8)
 
 struct upkeeper {
     struct session *session;

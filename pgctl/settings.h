@@ -12,7 +12,7 @@ struct settings {
     bool primary;                /* which of the user's parameters apply */
     char primary_conninfo[1024]; /* empty = a standby of nobody */
     char primary_slot_name[64];
-    char synchronous_standby_names[MEMBERS_MAX * 68 + 16]; /* empty = degraded */
+    char synchronous_standby_names[VOTERS_MAX * 68 + 16]; /* empty = degraded */
 };
 
 /* A standby does not start with less of these than its primary had (pg_control has it). 0 = as configured. */

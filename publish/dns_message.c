@@ -74,7 +74,7 @@ static bool push_mark(const struct dns_place *place, ldns_rr_list *list, const s
 /* The members of the group that have a record of this type: all with an address, or the first with a host name, as
  * there can be one alias only, and nothing beside it. */
 static unsigned members_of_type(const struct dns_view *view, const struct dns_group *group, uint16_t type,
-                                const char *ret_hosts[MEMBERS_MAX]) {
+                                const char *ret_hosts[DATA_MEMBERS_MAX]) {
     const char *alias = NULL;
     unsigned count = 0;
     for (unsigned i = 0; i < group->count; i++) {
@@ -93,7 +93,7 @@ static unsigned members_of_type(const struct dns_view *view, const struct dns_gr
 static bool push_addresses(const struct dns_place *place, ldns_rr_list *list, const char *label,
                            const struct dns_view *view, const struct dns_group *group, uint16_t type, uint32_t ttl_s) {
     static const char *const words[] = {"A", "AAAA", "CNAME"};
-    const char *hosts[MEMBERS_MAX];
+    const char *hosts[DATA_MEMBERS_MAX];
     unsigned count = members_of_type(view, group, type, hosts);
     unsigned word = type == LDNS_RR_TYPE_A ? 0 : type == LDNS_RR_TYPE_AAAA ? 1 : 2;
     for (unsigned i = 0; i < count; i++) {
@@ -135,7 +135,7 @@ struct label {
     struct dns_group group;
     bool service;
 };
-#define LABELS_MAX (7 + MEMBERS_MAX)
+#define LABELS_MAX (7 + DATA_MEMBERS_MAX)
 
 static void label_add(struct label *labels, unsigned *count, const char *prefix, const char *name,
                       const struct dns_group *group) {
@@ -167,7 +167,7 @@ static unsigned types_of(const struct label *label, const uint16_t **ret_types) 
 }
 
 static bool has_records(const struct dns_view *view, const struct label *label, uint16_t type) {
-    const char *hosts[MEMBERS_MAX];
+    const char *hosts[DATA_MEMBERS_MAX];
     return label->service ? label->group.count > 0 : members_of_type(view, &label->group, type, hosts) > 0;
 }
 

@@ -16,7 +16,7 @@ struct dns_host {
 
 struct dns_group {
     unsigned count;
-    unsigned members[MEMBERS_MAX]; /* places in `hosts` */
+    unsigned members[DATA_MEMBERS_MAX]; /* places in `hosts` */
 };
 
 /* Plain data, zeroed before it is filled, so that two of them compare byte by byte. */
@@ -26,7 +26,7 @@ struct dns_view {
     uint32_t epoch;
     uint64_t index;
     unsigned hosts_count; /* members with data, in the order of their ids */
-    struct dns_host hosts[MEMBERS_MAX];
+    struct dns_host hosts[DATA_MEMBERS_MAX];
     struct dns_group primary;  /* none unless it is open */
     struct dns_group standbys; /* that stream and are at most `max_lag` behind; without any, the primary */
     struct dns_group any;      /* the primary and those standbys */

@@ -12,8 +12,8 @@
 #define HEADER_BYTES  12
 #define QUESTION_TAIL 4 /* type and class */
 #define OPT_BYTES     11
-#define POINTER       0xC000u                /* a name that stands elsewhere in the packet */
-#define ENTRIES_MAX   (2 * MEMBERS_MAX + 32) /* two for each member, and those of the groups and the apex */
+#define POINTER       0xC000u                     /* a name that stands elsewhere in the packet */
+#define ENTRIES_MAX   (2 * DATA_MEMBERS_MAX + 32) /* two for each member, and those of the groups and the apex */
 #define RECORDS_MAX   32 /* that a query may carry behind its question; ours look for EDNS among them */
 #define NAME_TEXT_MAX (DNS_NAME_MAX + HOST_MAX_LENGTH)
 #define RECORD_TEXT   (2 * NAME_TEXT_MAX + 64)
@@ -35,7 +35,7 @@ struct entry {
     struct name name;
     uint16_t type; /* 0: the name exists, and has nothing */
     unsigned variants_count, next;
-    struct body variants[MEMBERS_MAX];
+    struct body variants[DATA_MEMBERS_MAX];
 };
 
 struct dns_zone {
@@ -306,7 +306,7 @@ static void show_apex(struct dns_zone *zone, const struct dns_view *view) {
 
 static void zone_clear(struct dns_zone *zone) {
     for (unsigned i = 0; i < zone->entries_count; i++)
-        for (unsigned v = 0; v < MEMBERS_MAX; v++)
+        for (unsigned v = 0; v < DATA_MEMBERS_MAX; v++)
             free(zone->entries[i].variants[v].bytes);
     free(zone->soa.bytes);
     zone->soa = (struct body){0};

@@ -9,11 +9,11 @@
 
 #include "publish/dns_view.h"
 
-#define DNS_NAME_MAX    255  /* bytes of a name on the wire */
-#define DNS_ANSWER_MAX  8192 /* a full set of SRV with the longest names has some 5 KB */
-#define DNS_UDP_PLAIN   512  /* what a client without EDNS takes */
-#define DNS_UDP_MAX     1232 /* and the most that we send in one datagram: it is never fragmented */
-#define DNS_QUERY_MAX   4096 /* longer ones are no queries */
+#define DNS_NAME_MAX    255   /* bytes of a name on the wire */
+#define DNS_ANSWER_MAX  16384 /* a full set of SRV with the longest names has some 10 KB */
+#define DNS_UDP_PLAIN   512   /* what a client without EDNS takes */
+#define DNS_UDP_MAX     1232  /* and the most that we send in one datagram: it is never fragmented */
+#define DNS_QUERY_MAX   4096  /* longer ones are no queries */
 #define DNS_LABEL_BYTES 64
 
 struct dns_zone;

@@ -10,7 +10,7 @@
 static json_t *rule_text(const struct face *face, const Rule *rule) {
     if (rule->needed == 0)
         return json_string("none");
-    char text[32 + MEMBERS_MAX * (NAME_MAX_LENGTH + 2)];
+    char text[32 + VOTERS_MAX * (NAME_MAX_LENGTH + 2)];
     size_t at = (size_t)snprintf(text, sizeof text, "ANY %" PRIu32 " (", rule->needed);
     for (unsigned i = 0; i < rule->standbys_count; i++) {
         const Member *member = topology_member(face->topology, rule->standbys[i].member);

@@ -12,7 +12,7 @@ static bool streams(const struct face *face, const Member *member) {
 }
 
 static void add(struct hosts *hosts, const Member *member) {
-    if (member != NULL && hosts->count < MEMBERS_MAX)
+    if (member != NULL && hosts->count < DATA_MEMBERS_MAX)
         hosts->list[hosts->count++] = member;
 }
 

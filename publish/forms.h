@@ -31,7 +31,7 @@ char *form_text(form_printer *print, const struct form *form);
 
 struct hosts {
     unsigned count;
-    const Member *list[MEMBERS_MAX];
+    const Member *list[DATA_MEMBERS_MAX];
 };
 
 struct hosts hosts_all(const struct face *face);      /* that hold data; the primary first, if it is known */

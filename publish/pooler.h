@@ -14,7 +14,7 @@ struct pooler_address {
 struct pooler_view {
     bool open; /* there is an open primary, and no switchover under way */
     uint64_t index;
-    struct pooler_address primary, others[MEMBERS_MAX];
+    struct pooler_address primary, others[DATA_MEMBERS_MAX];
     unsigned others_count;
 };
 

@@ -62,7 +62,7 @@ static bool configuration_sound(const uint8_t *bytes, size_t length) {
         return false;
     uint64_t count = get_u64(bytes + 1);
     size_t at = 9;
-    if (count > MEMBERS_MAX)
+    if (count > VOTERS_MAX)
         return false;
     for (uint64_t i = 0; i < count; i++) {
         if (length - at < 8)

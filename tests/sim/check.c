@@ -183,7 +183,11 @@ uint64_t topology_hash(const Topology *topology) {
     const unsigned char *bytes = (const unsigned char *)topology;
     uint64_t lanes[4] = {1, 2, 3, 4}, words[4], hash = 0;
     size_t i = 0;
+    size_t used = offsetof(Topology, members) + sizeof(Member) * topology->members_count;
+    size_t behind = offsetof(Topology, members) + sizeof topology->members;
     for (; i + sizeof words <= sizeof *topology; i += sizeof words) {
+        if (i >= used && i < behind) /* there are many places for members, and few members */
+            i = behind;
         memcpy(words, bytes + i, sizeof words);
         for (unsigned lane = 0; lane < 4; lane++)
             lanes[lane] = (lanes[lane] ^ words[lane]) * 0x9E3779B97F4A7C15ull;
@@ -251,11 +255,11 @@ bool world_is_redundant(const struct world *world) {
         const struct modelled_member *member = &world->members[i];
         if (!member->up || i == (unsigned)primary || is_witness_member(world, i))
             continue;
-        others++;
+        others += !is_observer_member(world, i);
         if (!member->postgres.attached || !member->postgres.streaming || member->postgres.source != primary ||
             member->postgres.data != DATA_COMPLETE)
             return false;
-        if (topology->settings.durability != DURABILITY_ASYNC &&
+        if (topology->settings.durability != DURABILITY_ASYNC && !is_observer_member(world, i) &&
             !rule_names_copy(&topology->rules[0], (Copy){.member = i + 1, .copy = member->postgres.copy}))
             return false;
     }

@@ -10,10 +10,12 @@
 #define ELECTION         msec(250)
 
 static bool majority_reached(const struct world *world, unsigned from) {
-    unsigned reached = 0;
-    for (unsigned i = 0; i < world->members_count; i++)
+    unsigned reached = 0, voters = world->members_count - world->plan.observers;
+    if (is_observer_member(world, from))
+        return false;
+    for (unsigned i = 0; i < voters; i++) /* observers are the last */
         reached += daemon_runs(world, i) && connected(world, from, i) && world->members[i].postgres.disk_hangs == 0;
-    return daemon_runs(world, from) && reached > world->members_count / 2;
+    return daemon_runs(world, from) && reached > voters / 2;
 }
 
 /* ---- committing ---- */
@@ -57,8 +59,9 @@ void log_found(struct world *world) {
         member->id = i + 1;
         snprintf(member->name, sizeof member->name, "m%u", i + 1);
         member->raft_id = 100 + i;
-        member->priority = world->plan.priorities[i];
+        member->priority = is_observer_member(world, i) ? 0 : world->plan.priorities[i];
         member->witness = is_witness_member(world, i);
+        member->observer = is_observer_member(world, i);
     }
     uint8_t bytes[ENTRY_MAX];
     size_t length = command_encode(found, bytes, sizeof bytes);
@@ -257,7 +260,8 @@ void log_drop_leader(struct world *world) {
 }
 
 void log_yield(struct world *world, unsigned from, unsigned to) {
-    if (world->leader != (int)from || !daemon_runs(world, to) || !connected(world, from, to))
+    if (world->leader != (int)from || is_observer_member(world, to) || !daemon_runs(world, to) ||
+        !connected(world, from, to))
         return;
     depose(world);
     lead(world, to);

@@ -410,8 +410,10 @@ void plan_draw(struct plan *plan, uint64_t seed, int bug) {
         plan->hurry = stage->hurry > 0 ? stage->hurry : plan->hurry;
         plan->snapshot_every = stage->snapshot_every > 0 ? stage->snapshot_every : plan->snapshot_every;
         play_scenes(&dice, plan, bug);
-    } else
+    } else {
+        plan->observers = bug < 0 && plan->members > 3 && seed % 2 == 0;
         roll_faults(&dice, plan, bug);
+    }
     if (bug < 0 && roll(&dice, 8) == 0)
         plan->copying_ms = 1000 + (unsigned)roll(&dice, 14000);
     plan->no_rewinds = bug < 0 && roll(&dice, 8) == 0;

@@ -51,10 +51,10 @@ static void explain_stuck(void) {
     }
 }
 
-/* Whoever has WAL of a later epoch has all that was acknowledged in `epoch`. */
+/* Whoever has WAL of a later epoch has all that was acknowledged in `epoch`; but an observer is not asked. */
 static bool somebody_is_later(uint32_t epoch) {
     for (unsigned i = 0; i < world->members_count; i++)
-        if (world->members[i].postgres.data == DATA_COMPLETE &&
+        if (!is_observer_member(world, i) && world->members[i].postgres.data == DATA_COMPLETE &&
             position_of(&world->members[i].postgres).timeline > world->topology.timeline_offset + epoch)
             return true;
     return false;
@@ -120,10 +120,11 @@ static void minimise(struct plan *plan) {
 static void report(struct plan *plan) {
     struct totals unused = {0};
     minimise(plan);
-    printf("seed %llu: %u members (%u witnesses), durability %s, lease %u ms; the transcript with as few faults as "
+    printf("seed %llu: %u members (%u witnesses, %u observers), durability %s, lease %u ms; the transcript with as few "
+           "faults as "
            "fail:\n",
-           (unsigned long long)plan->seed, plan->members, plan->witnesses, durability_name(plan->durability),
-           plan->lease_ms);
+           (unsigned long long)plan->seed, plan->members, plan->witnesses, plan->observers,
+           durability_name(plan->durability), plan->lease_ms);
     run(plan, true, &unused);
     printf("seed %llu: %s\n", (unsigned long long)plan->seed, world->violation);
 }

@@ -122,6 +122,12 @@ static size_t used_bytes(const Message *message) {
                                                           : offsetof(Message, body) + sizeof(Renew) + sizeof(Endorse);
 }
 
+static bool addressed(const struct world *world, unsigned from, unsigned to, const struct action *action) {
+    if (action->send.audience == SEND_ONE)
+        return to + 1 == action->send.to;
+    return to != from && (action->send.audience == SEND_ALL || !is_observer_member(world, to));
+}
+
 static void send(struct world *world, unsigned from, const struct action *action) {
     const Message *message = &action->send.message;
     if (message->which_body == Message_observation_tag)
@@ -132,7 +138,7 @@ static void send(struct world *world, unsigned from, const struct action *action
     struct message_slot *slot = &world->messages[number];
     slot->readers = 0;
     for (unsigned i = 0; i < world->members_count; i++) {
-        if (action->send.to == 0 ? i == from : i + 1 != action->send.to)
+        if (!addressed(world, from, i, action))
             continue;
         if (!linked(world, from, i) || world->unheard[from][i] > 0 || !world->members[i].up ||
             (world->losing > 0 && chance(world, LOSS_PER_MILLE)))
@@ -175,7 +181,12 @@ bool daemon_runs(const struct world *world, unsigned member) {
 }
 
 bool is_witness_member(const struct world *world, unsigned member) {
-    return member >= world->members_count - world->plan.witnesses;
+    unsigned voters = world->members_count - world->plan.observers;
+    return member < voters && member >= voters - world->plan.witnesses;
+}
+
+bool is_observer_member(const struct world *world, unsigned member) {
+    return member >= world->members_count - world->plan.observers;
 }
 
 static void do_action(struct world *world, unsigned member, const struct action *action) {
@@ -440,7 +451,11 @@ void world_advance(struct world *world, nsec time) {
 
 void world_init(struct world *world, const struct plan *plan) {
     bool trace = world->trace;
-    memset(world, 0, offsetof(struct world, actions));
+    size_t behind = offsetof(struct world, members) + sizeof world->members;
+    memset(world, 0, offsetof(struct world, members));
+    for (unsigned i = 0; i < WORLD_MEMBERS; i++)
+        memset(&world->members[i], 0, offsetof(struct modelled_member, core));
+    memset((char *)world + behind, 0, offsetof(struct world, actions) - behind);
     world->trace = trace;
     world->plan = *plan;
     world->now = NSEC_PER_SEC;

@@ -94,7 +94,8 @@ struct fault {
 struct plan {
     uint64_t seed;
     unsigned members;
-    unsigned witnesses; /* the last of the members */
+    unsigned observers; /* the last of the members: they apply the log, and have no vote */
+    unsigned witnesses; /* those before them */
     Durability durability;
     uint32_t lease_ms;
     uint32_t priorities[WORLD_MEMBERS];
@@ -198,7 +199,6 @@ enum timer {
 enum world_timer { WORLD_TIMER_ELECTION, WORLD_TIMER_FAULT, WORLD_TIMERS };
 
 struct modelled_member {
-    struct core core;
     struct core_config config;
     nsec clock_offset;
     int32_t drift_ppm;
@@ -227,6 +227,7 @@ struct modelled_member {
     nsec postgres_restart_at;
     bool restart_as_primary;
     struct modelled_postgres postgres;
+    struct core core; /* last: of an earlier run until its daemon starts */
 };
 
 enum occasion_kind {
@@ -286,11 +287,8 @@ struct world {
     Topology topology; /* all that is committed */
     History history;
     unsigned snapshot_index;
-    Snapshot snapshot;
     struct proposal_slot proposals[64];
     uint8_t held[32]; /* by tag of the command's body */
-    Command command;  /* decoded, for the moment */
-    Command founding;
 
     /* faults */
     unsigned next_fault;
@@ -321,6 +319,9 @@ struct world {
 
     /* from here on nothing is read before it is written: a new run need not clear it */
     struct actions actions;
+    Snapshot snapshot; /* of the log, up to snapshot_index */
+    Command command;   /* decoded, for the moment */
+    Command founding;
     struct message_slot messages[MESSAGES_MAX];
     struct occasion occasions[OCCASIONS_MAX];
     uint16_t log_bytes[WORLD_LOG];
@@ -345,6 +346,7 @@ bool linked(const struct world *world, unsigned from, unsigned to);
 bool connected(const struct world *world, unsigned a, unsigned b); /* both ways */
 bool daemon_runs(const struct world *world, unsigned member);
 bool is_witness_member(const struct world *world, unsigned member);
+bool is_observer_member(const struct world *world, unsigned member);
 void host_pause(struct world *world, unsigned member, bool paused);
 void give(struct world *world, unsigned member, struct event *event);
 void daemon_start(struct world *world, unsigned member);

@@ -178,7 +178,15 @@ static const struct complaint_row complaint_rows[] = {
     {HEAD M1 "  m2: {peer: b:1, witness: true, postgres: b:2}\n",
      {"F:6:34: members.m2.postgres: a witness has no PostgreSQL: remove this, or \"witness: true\""}},
     {HEAD "  m1: {peer: a:1, witness: yes}\n",
-     {"F:5:3: members: at least one must hold data: remove \"witness: true\" from one"}},
+     {"F:5:3: members: at least one must hold data and vote: remove \"witness: true\" or \"observer: true\" from one"}},
+    {HEAD "  m1: {peer: a:1, postgres: a:2, observer: yes}\n  m2: {peer: b:1, witness: true}\n",
+     {"F:5:3: members: at least one must hold data and vote: remove \"witness: true\" or \"observer: true\" from one"}},
+    {HEAD M1 "  m2: {peer: b:1, witness: true, observer: true}\n",
+     {"F:6:34: members.m2.observer: a witness votes, and an observer does not: remove one of the two"}},
+    {HEAD M1 "  m2: {peer: b:1, observer: true, priority: 7}\n",
+     {"F:6:35: members.m2.priority: an observer never becomes primary: remove this, or \"observer: true\""}},
+    {HEAD M1 "  m2: {peer: b:1, observer: maybe}\n",
+     {"F:6:29: members.m2.observer: expected true or false, found \"maybe\""}},
     {HEAD M1 "  m2: {peer: b:1, witness: maybe}\n",
      {"F:6:28: members.m2.witness: expected true or false, found \"maybe\""}},
     {HEAD M1 "  m2: {peer: a:1, postgres: A:2}\n",
@@ -553,6 +561,22 @@ static void test_witness_needs_little(void **state) {
     free(config);
 }
 
+static void test_observers(void **state) {
+    (void)state;
+    struct config *config = config_new();
+    parse_good(config, "cluster: shop\nmember: m4\nmembers:\n" M1
+                       "  m4: {peer: d:1, observer: true}\n  m5: {peer: e:1, postgres: e:2, observer: true}\n");
+    assert_true(config_member_has_data(&config->members[0]));
+    assert_true(config->members[1].observer && !config_member_has_data(&config->members[1]));
+    assert_true(config->members[2].observer && config_member_has_data(&config->members[2]));
+    assert_string_equal(config->postgresql.data_directory, "");
+    free(config);
+    const char *expected[] = {
+        "F:1:1: postgresql.data_directory is missing: write an absolute path such as /var/lib/ttorch"};
+    assert_true(complaints_are(
+        "cluster: shop\nmember: m5\nmembers:\n" M1 "  m5: {peer: e:1, postgres: e:2, observer: true}\n", expected, 1));
+}
+
 static void test_anchors_and_aliases(void **state) {
     (void)state;
     struct config *config = config_new();
@@ -577,14 +601,17 @@ static void test_shared_lines(void **state) {
     } rows[] = {{"members.m2.peer", "10.0.0.2:7432", 5},
                 {"members.m2.postgres", "10.0.0.2:5432", 5},
                 {"members.m2.witness", "false", 5},
+                {"members.m2.observer", "false", 0},
                 {"members.m2.priority", "100", 0},
                 {"members.m3.peer", "[fd00::3]:7432", 7},
                 {"members.m3.postgres", "none", 0},
                 {"members.m3.witness", "true", 8},
+                {"members.m3.observer", "false", 0},
                 {"members.m3.priority", "100", 0},
                 {"members.m10.peer", "10.0.0.10:7432", 4},
                 {"members.m10.postgres", "pg10.example:6432", 4},
                 {"members.m10.witness", "false", 0},
+                {"members.m10.observer", "false", 0},
                 {"members.m10.priority", "0", 4},
                 {"cluster", "shop", 1},
                 {"replication.user", "repl", 24},
@@ -605,29 +632,43 @@ static void test_shared_lines(void **state) {
 
 /* ---- limits ---- */
 
-static char *members_yaml(unsigned count) {
+/* So many voters, observers with data, and observers without. */
+static char *members_yaml(unsigned voters, unsigned readers, unsigned others) {
     char *yaml = NULL;
     size_t size;
     FILE *out = open_memstream(&yaml, &size);
     fprintf(out, HEAD);
-    for (unsigned i = 1; i <= count; i++)
-        fprintf(out, "  m%u: {peer: h%u:1, postgres: h%u:2}\n", i, i, i);
+    for (unsigned i = 1; i <= voters + readers + others; i++)
+        if (i <= voters + readers)
+            fprintf(out, "  m%u: {peer: h%u:1, postgres: h%u:2%s}\n", i, i, i, i > voters ? ", observer: true" : "");
+        else
+            fprintf(out, "  m%u: {peer: h%u:1, observer: true}\n", i, i);
     fclose(out);
     return yaml;
 }
 
 static void test_members_limit(void **state) {
     (void)state;
+    static const struct {
+        unsigned voters, readers, others;
+        const char *complaint;
+    } rows[] = {
+        {3, 0, MEMBERS_MAX - 2, "F:133:3: members: at most 128, this is one more: remove it"},
+        {VOTERS_MAX + 1, 0, 3, "F:21:8: members: at most 16 may vote, m17 is one more: make it an observer"},
+        {1, DATA_MEMBERS_MAX, 0,
+         "F:37:8: members: at most 32 may hold data, m33 is one more: make it an observer without \"postgres\""},
+    };
     struct config *config = config_new();
-    char *yaml = members_yaml(MEMBERS_MAX);
+    char *yaml = members_yaml(VOTERS_MAX, DATA_MEMBERS_MAX - VOTERS_MAX, MEMBERS_MAX - DATA_MEMBERS_MAX);
     parse_good(config, yaml);
     assert_int_equal(config->members_count, MEMBERS_MAX);
     free(yaml);
-    yaml = members_yaml(MEMBERS_MAX + 1);
-    const char *expected[] = {"F:21:3: members: at most 16, this is one more: remove it"};
-    assert_true(complaints_are(yaml, expected, 1));
-    free(yaml);
     free(config);
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        yaml = members_yaml(rows[i].voters, rows[i].readers, rows[i].others);
+        assert_true(complaints_are(yaml, &rows[i].complaint, 1));
+        free(yaml);
+    }
 }
 
 /* `count` entries made of `entry` (which holds one %u), after `head` and before `tail`. */
@@ -1015,6 +1056,7 @@ int main(void) {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_every_setting),
         cmocka_unit_test(test_witness_needs_little),
+        cmocka_unit_test(test_observers),
         cmocka_unit_test(test_anchors_and_aliases),
         cmocka_unit_test(test_shared_lines),
         cmocka_unit_test(test_members_limit),

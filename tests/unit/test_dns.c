@@ -19,7 +19,8 @@
 #include "publish/dns_view.h"
 #include "publish/dns_zone.h"
 
-#define MB (1024 * 1024)
+#define MB    (1024 * 1024)
+#define HOSTS 16 /* as many as may vote */
 
 /* ---- what there is to tell ---- */
 
@@ -329,7 +330,7 @@ static void test_own_server_name(void **state) {
 static const char *long_hosts(void) {
     static char text[8192];
     size_t length = 0;
-    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+    for (unsigned i = 0; i < HOSTS; i++)
         length += (size_t)snprintf(text + length, sizeof text - length, "%sh%02u.%060d.%060d.%060d.%057d",
                                    i > 0 ? " " : "", i, 1, 2, 3, 4);
     return text;
@@ -352,7 +353,7 @@ static void test_truncation(void **state) {
         ldns_pkt *packet =
             ask_over(zone, "_postgresql._tcp.db.example.org.", "SRV", rows[i].edns, rows[i].transport, &size);
         assert_int_equal(ldns_pkt_tc(packet), rows[i].truncated);
-        assert_int_equal(ldns_pkt_ancount(packet), rows[i].truncated ? 0 : MEMBERS_MAX);
+        assert_int_equal(ldns_pkt_ancount(packet), rows[i].truncated ? 0 : HOSTS);
         assert_int_equal(ldns_pkt_edns(packet), rows[i].edns != 0);
         assert_true(size <= rows[i].largest);
         ldns_pkt_free(packet);
@@ -365,15 +366,15 @@ static void test_sizes(void **state) {
     (void)state;
     char hosts[1024];
     size_t length = 0, size;
-    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+    for (unsigned i = 0; i < HOSTS; i++)
         length += (size_t)snprintf(hosts + length, sizeof hosts - length, "%sfd00::%x", i > 0 ? " " : "", i + 1);
     struct dns_zone *zone = zone_of(hosts);
     const char *service = "_postgresql._tcp.db.example.org.";
     ldns_pkt *packet = ask_over(zone, "any.db.example.org.", "AAAA", 0, DNS_UDP, &size);
-    assert_int_equal(ldns_pkt_ancount(packet), MEMBERS_MAX);
+    assert_int_equal(ldns_pkt_ancount(packet), HOSTS);
     ldns_pkt_free(packet);
     packet = ask_over(zone, service, "SRV", 1232, DNS_UDP, &size);
-    assert_int_equal(ldns_pkt_ancount(packet), MEMBERS_MAX);
+    assert_int_equal(ldns_pkt_ancount(packet), HOSTS);
     ldns_pkt_free(packet);
     assert_string_equal(said(ask_over(zone, service, "SRV", 0, DNS_UDP, &size)), "NOERROR TC");
     assert_string_equal(said(ask_over(zone, service, "SRV", 1232, DNS_UDP_LIMITED, &size)), "NOERROR TC");
