@@ -11,7 +11,8 @@
 #include "systemd/notify.h"
 
 #define HEARTBEAT_MS    30
-#define ELECTION_MS    300
+#define ELECTION_MS     300
+#define FEEDS_PER_LEASE 4 /* an observer is fresh for 7/8 of a lease: one question may stay without its answer */
 #define LEAVE_DEADLINE  msec(30000) /* SIGTERM: after this the daemon ends, whatever is still under way */
 
 /* ---- the loop ---- */
@@ -304,6 +305,7 @@ static status open_record(struct daemon *daemon, struct error *error) {
         snprintf(daemon->peers[i].name, sizeof daemon->peers[i].name, "%s", config->members[i].name);
         snprintf(daemon->peers[i].host, sizeof daemon->peers[i].host, "%s", config->members[i].peer_host);
         daemon->peers[i].port = config->members[i].peer_port;
+        daemon->peers[i].observer = config->members[i].observer;
     }
     _Static_assert(sizeof(struct record_shared_line) == sizeof(struct config_shared_line), "one and the same layout");
     struct record_config record = {
@@ -316,6 +318,7 @@ static status open_record(struct daemon *daemon, struct error *error) {
         .shared_count = config->shared_count,
         .heartbeat_ms = HEARTBEAT_MS,
         .election_ms = ELECTION_MS,
+        .freshness_ms = config->lease_ms / FEEDS_PER_LEASE,
         .refused = daemon->refused.text[0] != '\0' ? daemon->refused.text : NULL,
     };
     if (record_open(&daemon->record, daemon->loop, &record, &daemon_record_callbacks, daemon, error) != OK)

@@ -157,6 +157,7 @@ static void hello_send(struct connection *connection) {
     hello.raft_id = record->identity.raft_id;
     hello.start_count = record->identity.start_count;
     hello.rejoining = record->identity.rejoining;
+    hello.observer = record_observes(record);
     snprintf(hello.damage, sizeof hello.damage, "%.*s", (int)sizeof hello.damage - 1, record->damage);
     connection_send_message(connection, FRAME_HELLO, PeerHello_fields, &hello);
 }
@@ -442,7 +443,7 @@ static void accepted(uv_stream_t *listener, int result) {
         connection_close(connection, "too many connections");
         return;
     }
-    if (accepted_count(record, CONNECTION_GREETING, &oldest) > STRANGERS_MAX)
+    if (accepted_count(record, CONNECTION_GREETING, &oldest) > STRANGERS_MAX + record->observers)
         connection_close(oldest, "too many strangers");
     connection_greet(connection);
 }

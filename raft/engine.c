@@ -419,6 +419,7 @@ static void snapshot_restore(struct record *record, const struct raft_buffer *bu
     const uint8_t *bytes;
     size_t length;
     record->engine.commands_applied = 1;
+    record->feed.restored = true;
     if (record_silent(record))
         return;
     if (!packed_get(buffer, &bytes, &length) || record->callbacks.restore(record->user, bytes, length, &error) != OK)
@@ -464,11 +465,14 @@ static int on_apply(struct raft_fsm *fsm, const struct raft_buffer *buffer, void
     record->engine.commands_applied++;
     if (record_silent(record))
         return 0;
-    if (!packed_get(buffer, &command, &length))
-        record_fatal(record, "%s: entry %llu of the log is damaged", record->directory,
-                     raft_last_applied(&record->engine.raft) + 1);
-    else
-        record->callbacks.apply(record->user, raft_last_applied(&record->engine.raft) + 1, command, length);
+    raft_index index = raft_last_applied(&record->engine.raft) + 1;
+    feed_settle(record);
+    if (!packed_get(buffer, &command, &length)) {
+        record_fatal(record, "%s: entry %llu of the log is damaged", record->directory, index);
+        return 0;
+    }
+    record->callbacks.apply(record->user, index, command, length);
+    feed_applied(record, index, command, length);
     record_defer(record);
     return 0;
 }
@@ -638,12 +642,28 @@ const struct raft_server *engine_server(const struct record *record, const char 
     return NULL;
 }
 
+/* An observer knows only the voters of its file. */
+static unsigned configured_voters(const struct record *record) {
+    unsigned voters = 0;
+    for (unsigned i = 0; i < record->peers_count; i++)
+        voters += !record->peers[i].config.observer;
+    return voters;
+}
+
 unsigned engine_voters(const struct record *record) {
     const struct raft_configuration *configuration = &record->engine.raft.configuration;
     unsigned voters = 0;
+    if (record_observes(record))
+        return configured_voters(record);
     for (unsigned i = 0; record->engine.started && i < configuration->n; i++)
         voters += configuration->servers[i].role == RAFT_VOTER;
     return voters;
+}
+
+uint64_t engine_applied(const struct record *record) {
+    if (record_observes(record))
+        return record->feed.index;
+    return record->engine.started ? record->engine.raft.last_applied : 0;
 }
 
 bool engine_leads(const struct record *record) {
@@ -706,6 +726,7 @@ static void role_observe(struct record *record) {
     record_defer(record); /* proposals may wait for it */
     record_tick_soon(record);
     record->callbacks.role(record->user, role, term, engine->leader != NULL ? engine->leader->config.name : NULL);
+    feed_role_changed(record);
 }
 
 /* Followers learn of a commit with the next message; it is sent now rather than with the next tick. */
@@ -721,6 +742,7 @@ void engine_poll(struct record *record) {
     if (!engine->started || record_silent(record))
         return;
     restored_deliver(record);
+    feed_settle(record);
     if (engine->raft.state == RAFT_UNAVAILABLE) {
         record_fatal(record, "libraft gave up: %s", raft_errmsg(&engine->raft));
         return;

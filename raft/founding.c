@@ -17,9 +17,13 @@
  *   added, then made a voter, one after the other
  *   founding=0 on disk
  *
+
+ * An observer, whenever it comes, is told of the founding by any voter whose file agrees with its own; the leader then
+ * has its raft id recorded, and it is fed (feed.c).
+ *
  * Members are added only once the first command is in the log, so whoever leads an empty log is the founder. */
 
-static bool founder(const struct record *record) { return record->self == 0; }
+static bool founder(const struct record *record) { return record->self == record->founder; }
 
 /* ---- shared lines ---- */
 
@@ -96,17 +100,23 @@ void founded_send(struct record *record, struct peer *peer) {
     connection_send_message(peer->messages, FRAME_FOUNDED, PeerFounded_fields, &founded);
 }
 
-/* A fresh member believes the founder, one that rejoins whoever leads; and nobody one that rejoins itself. */
+/* A fresh voter believes the founder, one that rejoins whoever leads, an observer any voter; and nobody one that
+ * rejoins itself. */
 static bool takes_from(const struct record *record, const struct peer *peer) {
-    return record->identity.rejoining || (!founder(record) && peer->index == 0 && !peer->rejoining);
+    if (record_observes(record))
+        return true;
+    return record->identity.rejoining || (!founder(record) && peer->index == record->founder && !peer->rejoining);
 }
 
 /* A fresh member takes the cluster's id, for good. */
 static void member_join(struct record *record, uint64_t cluster_id) {
     struct error error;
     record->identity.cluster_id = cluster_id;
-    if (identity_write(&record->identity, record->directory, &error) != OK || engine_open(record, &error) != OK)
+    record->identity.rejoining = record->identity.rejoining && !record_observes(record);
+    if (identity_write(&record->identity, record->directory, &error) != OK ||
+        (!record_observes(record) && engine_open(record, &error) != OK))
         record_fatal(record, "%s", error.text);
+    record_tick_soon(record);
 }
 
 static status founded_received(struct record *record, struct peer *peer, const struct frame *frame,
@@ -145,8 +155,8 @@ static bool peer_ready(const struct peer *peer) {
 static void cluster_found(struct record *record) {
     struct error error;
     uint64_t cluster_id;
-    for (unsigned i = 1; i < record->peers_count; i++)
-        if (!peer_ready(&record->peers[i]))
+    for (unsigned i = 0; i < record->peers_count; i++)
+        if (i != record->self && !record->peers[i].config.observer && !peer_ready(&record->peers[i]))
             return;
     if (identity_random(&cluster_id, &error) == OK) {
         record->identity.cluster_id = cluster_id;
@@ -162,7 +172,9 @@ static void first_command_wanted(struct record *record) {
     uint64_t ids[MEMBERS_MAX];
     for (unsigned i = 0; i < record->peers_count; i++) {
         ids[i] = i == record->self ? record->identity.raft_id : record->peers[i].raft_id;
-        if (ids[i] == 0)
+        if (record->peers[i].config.observer)
+            ids[i] = 0; /* recorded when it comes */
+        else if (ids[i] == 0)
             return;
     }
     record->found_called = true;
@@ -171,10 +183,13 @@ static void first_command_wanted(struct record *record) {
 
 static void members_add(struct record *record) {
     struct error error;
-    unsigned voters = 0;
+    unsigned voters = 0, voters_wanted = 0;
     for (unsigned i = 0; i < record->peers_count; i++) {
         struct peer *peer = &record->peers[i];
         const struct raft_server *server = engine_server(record, peer->config.name);
+        if (peer->config.observer)
+            continue;
+        voters_wanted++;
         if (server != NULL && server->role == RAFT_VOTER) {
             voters++;
         } else if (peer_reachable(peer) && peer->cluster_id == 0 && peer->lines == LINES_AGREE) {
@@ -185,14 +200,27 @@ static void members_add(struct record *record) {
             return;
         }
     }
-    if (voters < record->peers_count)
+    if (voters < voters_wanted)
         return;
     record->identity.founding = false;
     if (identity_write(&record->identity, record->directory, &error) != OK)
         record_fatal(record, "%s", error.text);
 }
 
+/* Any voter can: all that they need to know is the cluster's id. */
+static void observers_invite(struct record *record) {
+    if (record->engine.commands_applied == 0)
+        return;
+    for (unsigned i = 0; i < record->peers_count; i++) {
+        struct peer *peer = &record->peers[i];
+        if (peer->config.observer && peer_ready(peer))
+            founded_send(record, peer);
+    }
+}
+
 void founding_tick(struct record *record) {
+    if (!record_silent(record) && !record_observes(record))
+        observers_invite(record);
     if (!founder(record) || record->identity.rejoining || record_silent(record))
         return;
     if (record->identity.cluster_id == 0)
@@ -234,12 +262,12 @@ void founding_waiting(const struct record *record, char *ret_text, size_t size) 
     }
     for (unsigned i = 0; i < record->peers_count; i++) {
         const struct peer *peer = &record->peers[i];
-        const char *why = i == record->self ? NULL : peer_waiting(record, peer);
+        const char *why = i == record->self || peer->config.observer ? NULL : peer_waiting(record, peer);
         if (why != NULL) {
             snprintf(ret_text, size, "waiting for %s: %s", peer->config.name, why);
             return;
         }
     }
     if (!founder(record))
-        snprintf(ret_text, size, "waiting for %s to found the cluster", record->peers[0].config.name);
+        snprintf(ret_text, size, "waiting for %s to found the cluster", record->peers[record->founder].config.name);
 }

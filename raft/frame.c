@@ -34,7 +34,7 @@ status frame_parse(const uint8_t *bytes, size_t available, size_t max_payload, s
     if (available < FRAME_HEADER_BYTES)
         return OK;
     size_t length = get_u32(bytes + 4);
-    if (bytes[3] < FRAME_HELLO || bytes[3] > FRAME_HEARD)
+    if (bytes[3] < FRAME_HELLO || bytes[3] > FRAME_LAST)
         return error_set(error, "frame of unknown type %u", bytes[3]);
     if (length > max_payload)
         return error_set(error, "frame of %zu bytes, more than %zu", length, max_payload);
@@ -44,6 +44,24 @@ status frame_parse(const uint8_t *bytes, size_t available, size_t max_payload, s
     if (get_u32(bytes + 8) != crc32_update(crc32_update(0, bytes + 3, 5), bytes + FRAME_HEADER_BYTES, length))
         return error_set(error, "frame with a wrong checksum");
     *ret_frame = (struct frame){(enum frame_type)bytes[3], bytes + FRAME_HEADER_BYTES, length};
+    return OK;
+}
+
+void part_write_header(uint8_t *buffer, uint32_t session, uint64_t index) {
+    put_u32(buffer, session);
+    put_u32(buffer + 4, (uint32_t)index);
+    put_u32(buffer + 8, (uint32_t)(index >> 32));
+}
+
+status part_parse(const struct frame *frame, struct part *ret_part, struct error *error) {
+    if (frame->length <= PART_HEADER_BYTES)
+        return error_set(error, "part of the record without content");
+    *ret_part = (struct part){.session = get_u32(frame->payload),
+                              .index = get_u64(frame->payload + 4),
+                              .bytes = frame->payload + PART_HEADER_BYTES,
+                              .length = frame->length - PART_HEADER_BYTES};
+    if (ret_part->index == 0)
+        return error_set(error, "part of the record without an index");
     return OK;
 }
 

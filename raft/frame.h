@@ -23,8 +23,13 @@ enum frame_type {
     FRAME_PROPOSE,
     FRAME_OUTCOME,
     FRAME_HEARTBEAT,
-    FRAME_HEARD
+    FRAME_HEARD,
+    FRAME_FEED,     /* an observer asks */
+    FRAME_FED,      /* and is told who leads, and how long ago a quorum was heard */
+    FRAME_SNAPSHOT, /* the whole record, a `part` */
+    FRAME_ENTRY     /* one command of it, a `part` */
 };
+#define FRAME_LAST FRAME_ENTRY
 
 struct frame {
     enum frame_type type;
@@ -37,6 +42,18 @@ void frame_write(uint8_t *buffer, enum frame_type type, const uint8_t *payload, 
 
 /* Whether a frame begins with this byte; none of libraft's messages does. */
 bool frame_begins(uint8_t byte);
+
+/* Of the record, for an observer: session (4), index (8), then a command or a snapshot. */
+#define PART_HEADER_BYTES 12
+struct part {
+    uint32_t session; /* of the feed, as the observer numbered it */
+    uint64_t index;   /* up to which the record is known with it */
+    const uint8_t *bytes;
+    size_t length;
+};
+/* The first PART_HEADER_BYTES of a payload. */
+void part_write_header(uint8_t *buffer, uint32_t session, uint64_t index);
+status part_parse(const struct frame *frame, struct part *ret_part, struct error *error) must_check;
 
 /* Looks at the start of a stream. OK: `ret_size` is the size of the first frame; if `available` reaches it, `ret_frame`
  * is set too. FAILED: this is not one of our streams, or a payload is longer than `max_payload`. `available` = 0 is

@@ -7,6 +7,7 @@
  *   connection.c  TCP: listening, dialling, hello, frames
  *   peers.c       the message connections
  *   heartbeat.c   what libraft says all the time, over those
+ *   feed.c        the record of observers, which voters feed
  *   founding.c    from fresh directories to one cluster
  *   rejoin.c      a member whose record was lost comes back
  *   ballot.c, segments.c, identity.c: what is on disk, and whether it can be trusted
@@ -30,11 +31,12 @@
 #define CLUSTER_NAME_MAX  63
 #define HELLO_BYTES_MAX   2048 /* largest frame before the hello has been accepted */
 #define SEND_BACKLOG_MAX  1048576
-#define CONNECTIONS_MAX   (8 * MEMBERS_MAX) /* accepted ones */
-#define STRANGERS_MAX     16                /* accepted, hello not yet seen */
+#define CONNECTIONS_MAX   (2 * MEMBERS_MAX + 8 * VOTERS_MAX) /* accepted ones */
+#define STRANGERS_MAX     16 /* accepted, hello not yet seen; and one for each observer */
 #define GREETING_MAX      (1 * NSEC_PER_SEC)
 #define RECONNECT_AFTER   msec(100)
 #define RECONNECT_REFUSED msec(1000)
+#define OBSERVER_TICK_MS  100 /* instead of the heartbeat's */
 #define USER_TIMEOUT_MS   500
 #define WHY_MAX           1536
 #define DISK_STALL_MAX    (5 * NSEC_PER_SEC)
@@ -75,6 +77,12 @@ struct connection {
     bool piped;
     struct raft_uv_connect *request; /* outbound: libraft waits for the socket */
     raft_uv_connect_cb connected;
+
+    struct feeding {
+        bool on;
+        uint32_t session;
+        uint64_t index; /* up to where it was fed */
+    } feeding;          /* an observer, by us */
 };
 
 status connections_listen(struct record *record, struct error *error) must_check;
@@ -114,8 +122,9 @@ struct peer {
     uint64_t raft_id, cluster_id;
     uint32_t start_count;
     bool rejoining;
-    nsec answered_at;   /* an AppendEntries result of our term */
-    raft_index has_log; /* up to where it said that its log reaches, in the term `has_log_of` */
+    uint64_t admitted_id; /* of an observer: the raft id that is known to be recorded */
+    nsec answered_at;     /* an AppendEntries result of our term */
+    raft_index has_log;   /* up to where it said that its log reaches, in the term `has_log_of` */
     raft_term has_log_of;
     nsec other_way_at; /* when the next heartbeat must go libraft's way; see heartbeat.c */
     /* While founding. */
@@ -145,6 +154,25 @@ bool peer_reachable(const struct peer *peer);
 /* Sends the message to its member, if it is a short one that may go by the message connection; else false. */
 bool heartbeat_send(struct record *record, const struct raft_message *message);
 status heartbeat_frame(struct connection *connection, const struct frame *frame, struct error *error) must_check;
+
+/* ---- feed.c ---------------------------------------------------------------------------------------------------- */
+
+struct feed {
+    uint64_t index;    /* up to where the record is known here; on a voter 0 until it has applied something */
+    bool restored;     /* on a voter: from a snapshot, with another index */
+    uint32_t session;  /* from here on: of an observer */
+    struct peer *from; /* who feeds us; NULL = nobody can */
+    nsec asked_at;
+    nsec answered_at; /* by one in touch with a quorum */
+};
+
+void feed_tick(struct record *record, nsec now);
+unsigned feed_tick_after(const struct record *record, nsec now); /* ms */
+/* On voters. Before a command is applied, and on each turn: what libraft has restored is fed. */
+void feed_settle(struct record *record);
+void feed_applied(struct record *record, uint64_t index, const uint8_t *command, size_t length);
+void feed_role_changed(struct record *record);
+status feed_frame(struct connection *connection, const struct frame *frame, struct error *error) must_check;
 
 /* ---- founding.c ------------------------------------------------------------------------------------------------ */
 
@@ -227,6 +255,7 @@ void engine_receive(struct record *record, struct raft_message *message);
 bool engine_settled(const struct record *record); /* the newest configuration is committed, as far as we know */
 void engine_step_aside(struct record *record, const char *name);
 unsigned engine_voters(const struct record *record);
+uint64_t engine_applied(const struct record *record); /* index of the record up to here; 0 = nothing yet */
 
 /* ---- record.c -------------------------------------------------------------------------------------------------- */
 
@@ -243,12 +272,13 @@ struct record {
     char directory[PATH_MAX_LENGTH + 1];
     char cluster_name[CLUSTER_NAME_MAX + 1];
     struct peer peers[MEMBERS_MAX];
-    unsigned peers_count, self;
+    unsigned peers_count, self, founder, observers;
     struct record_shared_line *shared;
     unsigned shared_count;
-    unsigned heartbeat_ms, election_ms;
+    unsigned heartbeat_ms, election_ms, freshness_ms;
     struct identity identity;
     struct engine engine;
+    struct feed feed;
     bool failed, closing, closed_engine;
     char damage[WHY_MAX]; /* why our record can't be used; then nothing but this is told to anybody; "" = it can */
     nsec rejoin_stuck_at; /* since when a change of the voters has been refused; 0 = it has not */
@@ -283,6 +313,7 @@ void record_tick_soon(struct record *record);
 void record_fatal(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Rate limited. */
 void record_notice(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void record_handle_closed(uv_handle_t *handle);  /* for handles counted in record->handles, data = record */
-void record_closed_part(struct record *record);  /* something that closing waits for is gone */
-bool record_silent(const struct record *record); /* failed or closing: no callback any more */
+void record_handle_closed(uv_handle_t *handle);    /* for handles counted in record->handles, data = record */
+void record_closed_part(struct record *record);    /* something that closing waits for is gone */
+bool record_observes(const struct record *record); /* we are no voter */
+bool record_silent(const struct record *record);   /* failed or closing: no callback any more */

@@ -4,10 +4,13 @@
 
 #include "raft/parts.h"
 
-/* One message connection for each pair of members, dialled by the one earlier in the list of members. */
+/* One message connection for each pair of voters, dialled by the one earlier in the list of members; and one from each
+ * observer to each voter. */
 
 #define PING_AFTER(record) msec((record)->election_ms / 2)
 #define SILENCE_MAX        (2 * NSEC_PER_SEC)
+#define PING_SELDOM        msec(1300) /* between a voter and an observer, who tell each other something every second */
+#define RECONNECT_SELDOM   msec(500)  /* of observers: there may be a hundred */
 
 struct peer *peer_named(struct record *record, const char *name) {
     for (unsigned i = 0; i < record->peers_count; i++)
@@ -34,6 +37,11 @@ void peer_report(struct record *record, struct peer *peer, bool up, const char *
 /* The one who rejoins is known to libraft under its old id until the leader has changed that. */
 static bool comes_back(const PeerHello *hello) { return hello->rejoining && hello->kind == PeerHello_Kind_MESSAGES; }
 
+/* It is still there, as far as can be told. */
+static bool heard_lately(const struct peer *peer) {
+    return peer_reachable(peer) && time_now() < peer->messages->heard_at + SILENCE_MAX;
+}
+
 static status identity_check(struct record *record, const struct peer *peer, const PeerHello *hello,
                              struct refusal *refusal) {
     const char *name = peer->config.name, *self = record->peers[record->self].config.name;
@@ -49,6 +57,13 @@ static status identity_check(struct record *record, const struct peer *peer, con
     if (known != NULL && known->id != hello->raft_id && !comes_back(hello))
         return error_set(&refusal->reason,
                          "%s is in the cluster under another raft id: its directory was lost or replaced", name);
+    if (hello->cluster_id != 0 && ours != 0 && hello->observer != peer->config.observer)
+        return error_set(&refusal->reason, "%s is %s by its own file, %s by that of %s", name,
+                         hello->observer ? "an observer" : "a voter", hello->observer ? "a voter" : "an observer",
+                         self);
+    refusal->stale = true;
+    if (peer->config.observer && hello->raft_id != peer->raft_id && heard_lately(peer))
+        return error_set(&refusal->reason, "%s is connected already, from another directory", name);
     if (hello->raft_id == peer->raft_id && hello->start_count < peer->start_count)
         return error_set(&refusal->reason,
                          "the directory of %s is older than what %s has seen of it (start %u, not %u)", name, self,
@@ -70,6 +85,9 @@ static status names_check(const struct record *record, const struct peer *expect
                          expected->config.name);
     if (peer == NULL || peer->index == record->self)
         return error_set(reason, "\"%s\" is no other member in the list of %s", hello->member, self);
+    bool observes = record_observes(record) || peer->config.observer;
+    if (observes && (hello->kind == PeerHello_Kind_RAFT || record_observes(record) == peer->config.observer))
+        return error_set(reason, "%s and %s have no such business: one of them is an observer", hello->member, self);
     return OK;
 }
 
@@ -121,6 +139,8 @@ void peers_closed(struct connection *connection, const char *why) {
     peer->messages = NULL;
     peer->disowns &= connection->refused;
     nsec retry_at = time_now() + RECONNECT_AFTER + msec((unsigned)rand() % 20);
+    if (record_observes(record))
+        retry_at += RECONNECT_SELDOM + msec((unsigned)rand() % 200);
     if (peer->retry_at < retry_at)
         peer->retry_at = retry_at;
     proposals_disconnected(record, peer);
@@ -144,13 +164,20 @@ static void peer_dial(struct record *record, struct peer *peer, nsec now) {
     peer_report(record, peer, false, error.text);
 }
 
+static bool is_ours_to_dial(const struct record *record, const struct peer *peer) {
+    if (peer->config.observer)
+        return false;
+    return record_observes(record) || record->self < peer->index;
+}
+
 static void peer_tick(struct record *record, struct peer *peer, nsec now) {
+    bool seldom = record_observes(record) || peer->config.observer;
     if (peer->messages == NULL) {
-        if (record->self < peer->index)
+        if (is_ours_to_dial(record, peer))
             peer_dial(record, peer, now);
     } else if (peer->messages->state == CONNECTION_OPEN && now > peer->messages->heard_at + SILENCE_MAX) {
         connection_close(peer->messages, "silent");
-    } else if (peer_reachable(peer) && now > peer->messages->sent_at + PING_AFTER(record)) {
+    } else if (peer_reachable(peer) && now > peer->messages->sent_at + (seldom ? PING_SELDOM : PING_AFTER(record))) {
         connection_send(peer->messages, FRAME_PING, NULL, 0);
     }
 }
@@ -183,6 +210,11 @@ status peers_frame(struct connection *connection, const struct frame *frame, str
     case FRAME_HEARTBEAT:
     case FRAME_HEARD:
         return heartbeat_frame(connection, frame, error);
+    case FRAME_FEED:
+    case FRAME_FED:
+    case FRAME_SNAPSHOT:
+    case FRAME_ENTRY:
+        return feed_frame(connection, frame, error);
     case FRAME_HELLO:
     case FRAME_REFUSED:
         break;

@@ -200,7 +200,7 @@ void proposals_turn(struct record *record, nsec now) {
             proposal_end(p, RECORD_REJECTED, 0, "empty command, or longer than COMMAND_BYTES_MAX");
         if (p->state == WAITING && now < p->deadline)
             proposal_try(p);
-        if (p->state == LEARNED && raft_last_applied(&record->engine.raft) >= p->index)
+        if (p->state == LEARNED && engine_applied(record) >= p->index)
             proposal_end(p, RECORD_COMMITTED, p->index, "");
         if (now >= p->deadline)
             proposal_due(p);

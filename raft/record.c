@@ -42,6 +42,8 @@ void record_notice(struct record *record, const char *format, ...) {
     record->callbacks.notice(record->user, text);
 }
 
+bool record_observes(const struct record *record) { return record->peers[record->self].config.observer; }
+
 /* ---- the end ---- */
 
 static void record_free(struct record *record) {
@@ -136,22 +138,30 @@ void record_defer(struct record *record) { uv_idle_start(&record->idle, on_turn)
 
 static void on_timer(uv_timer_t *timer);
 
+/* Observers come and go: nobody waits for them. */
 static bool all_up(const struct record *record) {
     for (unsigned i = 0; i < record->peers_count; i++)
-        if (i != record->self && !record->peers[i].up)
+        if (i != record->self && !record->peers[i].config.observer && !record->peers[i].up)
             return false;
     return true;
+}
+
+static unsigned tick_after(const struct record *record, nsec now) {
+    bool quiet = all_up(record) && record->proposals == NULL;
+    if (record_observes(record))
+        return quiet ? feed_tick_after(record, now) : OBSERVER_TICK_MS;
+    return quiet ? engine_tick_after(record, now) : record->heartbeat_ms;
 }
 
 static void on_timer(uv_timer_t *timer) {
     struct record *record = timer->data;
     nsec now = time_now();
-    bool quiet = all_up(record) && record->proposals == NULL;
-    uv_timer_start(timer, on_timer, quiet ? engine_tick_after(record, now) : record->heartbeat_ms, 0);
+    uv_timer_start(timer, on_timer, tick_after(record, now), 0);
     if (record_silent(record))
         return;
     connections_tick(record, now);
     peers_tick(record, now);
+    feed_tick(record, now);
     founding_tick(record);
     rejoin_tick(record, now);
     engine_tick(record, now);
@@ -173,9 +183,19 @@ static void on_disk_failed(uv_async_t *async) {
 
 /* ---- opening ---- */
 
+/* The first voter. */
+static unsigned founder_of(const struct record_config *config) {
+    unsigned i = 0;
+    while (i < config->peers_count && config->peers[i].observer)
+        i++;
+    return i;
+}
+
 static status config_check(const struct record_config *config, struct error *error) {
     if (config->peers_count == 0 || config->peers_count > MEMBERS_MAX || config->self >= config->peers_count)
         return error_set(error, "%u members, and we are number %u", config->peers_count, config->self);
+    if (founder_of(config) == config->peers_count)
+        return error_set(error, "%u members, and none of them votes", config->peers_count);
     if (strlen(config->directory) > PATH_MAX_LENGTH - 32)
         return error_set(error, "directory name %s is too long", config->directory);
     if (strlen(config->cluster_name) > CLUSTER_NAME_MAX)
@@ -224,11 +244,14 @@ static struct record *record_new(uv_loop_t *loop, const struct record_config *co
     for (unsigned i = 0; i < config->peers_count; i++) {
         record->peers[i].config = config->peers[i];
         record->peers[i].index = i;
+        record->observers += config->peers[i].observer;
         record->peers[i].lines_seen = calloc(config->shared_count + 1, sizeof(bool));
         require(record->peers[i].lines_seen != NULL);
     }
     record->heartbeat_ms = config->heartbeat_ms;
     record->election_ms = config->election_ms;
+    record->freshness_ms = config->freshness_ms > 100 ? config->freshness_ms : 100;
+    record->founder = founder_of(config);
     record->to_self_end = &record->to_self;
     record->proposals_end = &record->proposals;
     return record;
@@ -240,7 +263,11 @@ static void damage_note(struct record *record, const char *why) {
 
 /* FAILED: libraft can't be started now. */
 static status record_start(struct record *record, struct error *error) {
-    if (record->damage[0] != '\0' || record->identity.cluster_id == 0 || engine_open(record, error) == OK)
+    if (record->damage[0] != '\0' || record->identity.cluster_id == 0)
+        return OK;
+    if (record_observes(record) && record->identity.log_begun)
+        damage_note(record, "this member was a voter, and its file says that it is an observer");
+    if (record_observes(record) || engine_open(record, error) == OK)
         return OK;
     damage_note(record, record->engine.damage.text);
     return record->damage[0] != '\0' ? OK : FAILED;
@@ -283,6 +310,8 @@ static nsec majority_heard_at(const struct record *record) {
     nsec heard[MEMBERS_MAX];
     unsigned count = 0;
     for (unsigned i = 0; i < record->peers_count; i++) {
+        if (record->peers[i].config.observer)
+            continue;
         const struct raft_server *server = engine_server(record, record->peers[i].config.name);
         nsec at = i == record->self ? time_now() : record->peers[i].answered_at;
         if (server == NULL || server->role != RAFT_VOTER)
@@ -300,12 +329,14 @@ void record_status(const struct record *record, struct record_status *ret_status
     const char *self = record->peers[record->self].config.name;
     const struct raft_server *server = engine_server(record, self);
     const struct peer *leader = engine->leader;
-    *ret_status = (struct record_status){.role = engine->started ? engine->role : RECORD_FOUNDING,
+    *ret_status = (struct record_status){.role = engine->started                               ? engine->role
+                                                 : record_observes(record) && engine->term > 0 ? RECORD_FOLLOWER
+                                                                                               : RECORD_FOUNDING,
                                          .term = engine->term,
                                          .cluster_id = record->identity.cluster_id,
                                          .raft_id = record->identity.raft_id,
                                          .start_count = record->identity.start_count,
-                                         .last_applied = engine->started ? engine->raft.last_applied : 0,
+                                         .last_applied = engine_applied(record),
                                          .voters = engine_voters(record),
                                          .voter = server != NULL && server->role == RAFT_VOTER};
     ret_status->lost = rejoin_needed(record) != NULL;

@@ -1,4 +1,5 @@
-/* The replicated record: a Raft log of opaque commands agreed among the voters, and the messages between daemons.
+/* The replicated record: a Raft log of opaque commands agreed among the voters, fed to observers, and the messages
+ * between daemons.
  * The only user of libraft; no libraft type or name appears here. It knows nothing of PostgreSQL, leases or what a
  * command means.
  *
@@ -28,6 +29,7 @@ struct record_peer {
     char name[NAME_MAX_LENGTH + 1];
     char host[HOST_MAX_LENGTH + 1]; /* name or numeric address, IPv4 or IPv6 */
     uint16_t port;
+    bool observer; /* has no part in the log: one of the voters feeds it what was committed */
 };
 
 struct record_config {
@@ -40,6 +42,7 @@ struct record_config {
     unsigned shared_count;
     unsigned heartbeat_ms; /* 25 to 30 */
     unsigned election_ms;  /* 250 to 300 */
+    unsigned freshness_ms; /* how often an observer asks whether its voter is in touch with a quorum; >= 100 */
     const char *refused;   /* why the record in the directory must not be used; NULL = it may */
 };
 
@@ -61,11 +64,13 @@ struct record_callbacks {
     /* Role, term or leader changed. RECORD_LEADER is only said after an entry of this term has been committed and
      * applied here. `leader` is a member name, or NULL if unknown. */
     void (*role)(void *user, enum record_role role, uint64_t term, const char *leader);
-    /* Founding: on the founder only, once every member has been seen with the same shared lines and it has become
-     * leader of a log that was empty. `raft_ids[i]` belongs to peers[i]. The caller proposes the first command. */
+    /* Founding: on the founder only, the first voter of the list, once every voter has been seen with the same shared
+     * lines and it has become leader of a log that was empty. `raft_ids[i]` belongs to peers[i]; 0 for observers, which
+     * come later. The caller proposes the first command. */
     void (*found)(void *user, uint64_t cluster_id, const uint64_t *raft_ids);
     /* On the leader, again and again until it says true: `name` asks to come back under `raft_id`, its record having
-     * been lost. True once that id is its recorded one; else the caller proposes the command that records it. */
+     * been lost; or is an observer, which may come under any. True once that id is its recorded one; else the caller
+     * proposes the command that records it. */
     bool (*readmit)(void *user, const char *name, uint64_t raft_id);
     /* A message from another member (or from ourselves, see record_send). */
     void (*message)(void *user, const char *from, const uint8_t *bytes, size_t length);
@@ -105,10 +110,11 @@ struct record_status {
     uint64_t raft_id;                 /* ours */
     uint32_t start_count;             /* of this raft_id, counted on disk, 1 at the first start */
     uint64_t last_applied;
-    unsigned voters;              /* in the newest configuration known here */
+    unsigned voters;              /* in the newest configuration known here; on an observer, that of the file */
     bool voter;                   /* we are one */
     nsec quorum_heard_at;         /* when we last knew a majority to be in touch: as leader, a majority's answers;
-                                     as follower, the leader's last message. For freshness, never for a lease */
+                                     as follower, the leader's last message; as observer, what our voter knows, and
+                                     never later than it. For freshness, never for a lease */
     bool lost;                    /* the record can't be used, for the reason in `waiting`: only record_reset helps */
     char waiting[ERROR_TEXT_MAX]; /* while founding or rejoining: for whom, and why */
 };

@@ -42,7 +42,7 @@ static void rejoined_note(struct record *record) {
 
 static bool wants_back(const struct record *record, const struct peer *peer) {
     const struct raft_server *server = engine_server(record, peer->config.name);
-    if (!peer->rejoining || !peer_reachable(peer))
+    if (peer->config.observer || !peer->rejoining || !peer_reachable(peer))
         return false;
     if (peer->cluster_id == 0 ? peer->lines != LINES_AGREE : peer->cluster_id != record->identity.cluster_id)
         return false;
@@ -80,11 +80,25 @@ static void member_take_back(struct record *record, struct peer *peer, nsec now)
         stuck(record, peer, now, error.text);
 }
 
+/* An observer may come under any raft id: it has promised nothing to anybody. */
+static void observers_admit(struct record *record) {
+    for (unsigned i = 0; i < record->peers_count; i++) {
+        struct peer *peer = &record->peers[i];
+        if (!peer->config.observer || peer->raft_id == peer->admitted_id || !peer_reachable(peer) ||
+            peer->cluster_id != record->identity.cluster_id)
+            continue;
+        if (!record->callbacks.readmit(record->user, peer->config.name, peer->raft_id))
+            return; /* one after the other */
+        peer->admitted_id = peer->raft_id;
+    }
+}
+
 void rejoin_tick(struct record *record, nsec now) {
     if (record->identity.rejoining && record->engine.started)
         rejoined_note(record);
     if (!engine_leads(record))
         return;
+    observers_admit(record);
     for (unsigned i = 0; i < record->peers_count; i++)
         if (i != record->self && wants_back(record, &record->peers[i])) {
             member_take_back(record, &record->peers[i], now);

@@ -24,6 +24,8 @@ static union {
     PeerOutcome outcome;
     PeerHeartbeat heartbeat;
     PeerHeard heard;
+    PeerFeed feed;
+    PeerFed fed;
 } decoded;
 
 static bool decode(const struct frame *frame, const pb_msgdesc_t *fields) {
@@ -34,6 +36,13 @@ static bool decode(const struct frame *frame, const pb_msgdesc_t *fields) {
 
 static bool terminated(const char *text, size_t size) { return memchr(text, '\0', size) != NULL; }
 #define TERMINATED(text) require(terminated(text, sizeof text))
+
+static void part_look(const struct frame *frame) {
+    struct part part;
+    struct error error;
+    if (part_parse(frame, &part, &error) == OK)
+        require(part.length > 0 && part.bytes + part.length == frame->payload + frame->length);
+}
 
 static void frame_look(const struct frame *frame) {
     switch (frame->type) {
@@ -73,6 +82,17 @@ static void frame_look(const struct frame *frame) {
         break;
     case FRAME_HEARD:
         (void)decode(frame, PeerHeard_fields);
+        break;
+    case FRAME_FEED:
+        (void)decode(frame, PeerFeed_fields);
+        break;
+    case FRAME_FED:
+        if (decode(frame, PeerFed_fields))
+            TERMINATED(decoded.fed.leader);
+        break;
+    case FRAME_SNAPSHOT:
+    case FRAME_ENTRY:
+        part_look(frame);
         break;
     case FRAME_PING:
     case FRAME_MESSAGE:
@@ -124,7 +144,7 @@ static void payload(const uint8_t *bytes, size_t length) {
     size_t size;
     uint8_t *whole = malloc(FRAME_HEADER_BYTES + length);
     require(whole != NULL);
-    enum frame_type type = FRAME_HELLO + bytes[0] % FRAME_OUTCOME;
+    enum frame_type type = FRAME_HELLO + bytes[0] % FRAME_LAST;
     frame_write(whole, type, bytes + 1, length - 1);
     require(frame_parse(whole, FRAME_HEADER_BYTES + length - 1, length, &frame, &size, &error) == OK);
     require(size == FRAME_HEADER_BYTES + length - 1 && frame.type == type && frame.length == length - 1);
