@@ -24,8 +24,6 @@ static void print_value(FILE *out, const char *key, const char *value) {
     fputc('\'', out);
 }
 
-static bool holds_data(const json_t *member) { return strcmp(text_of(member, "duty"), "witness") != 0; }
-
 /* "host=a,b,c port=1,2,3"; tells how many. */
 static unsigned print_hosts(FILE *out, const json_t *members) {
     size_t i;

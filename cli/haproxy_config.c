@@ -46,7 +46,7 @@ static void print_servers(FILE *out, const json_t *cluster, const struct checks 
     const json_t *member;
     json_array_foreach(json_object_get(cluster, "members"), i, member) {
         const char *host = text_of(member, "host");
-        if (strcmp(text_of(member, "duty"), "witness") != 0)
+        if (holds_data(member))
             fprintf(out,
                     strchr(host, ':') != NULL ? "    server %s [%s]:%lld check port %s%s\n"
                                               : "    server %s %s:%lld check port %s%s\n",

@@ -33,6 +33,8 @@ static status check_target(const json_t *member, struct error *error) {
         return error_set(error, "%s is the primary already", name);
     if (strcmp(duty, "witness") == 0)
         return error_set(error, "%s is a witness: it holds no data", name);
+    if (strcmp(duty, "observer") == 0)
+        return error_set(error, "%s is an observer: it has no vote, and no commit waits for it", name);
     if (strcmp(state, "streaming") != 0 && lag >= 0)
         return error_set(error, "%s is %s, not streaming, and %s behind", name, state, text_bytes((uint64_t)lag, size));
     if (strcmp(state, "streaming") != 0)

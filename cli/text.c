@@ -65,6 +65,10 @@ int64_t number_of(const json_t *json, const char *key) {
     return json_is_integer(number) ? json_integer_value(number) : -1;
 }
 
+bool holds_data(const json_t *member) {
+    return strcmp(text_of(member, "duty"), "witness") != 0 && *text_of(member, "host") != '\0';
+}
+
 /* ---- tables ---- */
 
 struct table {

@@ -24,6 +24,8 @@ void text_coloured(FILE *out, bool colours, enum colour colour, const char *text
 const char *text_of(const json_t *json, const char *key);
 /* The same as a number; -1 if it is missing or no number. */
 int64_t number_of(const json_t *json, const char *key);
+/* Whether a member of the status has a PostgreSQL. */
+bool holds_data(const json_t *member);
 
 /* ---- a table as wide as its contents; columns without any are left out ---- */
 struct table;

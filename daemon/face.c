@@ -5,15 +5,14 @@
 
 #include "daemon/daemon.h"
 
-/* A face is large and asked for often: only the members that there are get copied. */
 static void fill_members(const struct core *core, struct face *face) {
     for (unsigned i = 0; i < core->topology.members_count; i++) {
         uint32_t at = core->topology.members[i].id - 1;
         nsec heard = core->heard_at[at];
         face->members[at].heard = heard != 0;
         face->members[at].age_ms = heard != 0 ? msec_between(heard, face->now) : 0;
-        face->members[at].seen = core->seen[at];
     }
+    face->seen = core->seen;
 }
 
 static bool is_open_primary(const struct core *core) {
@@ -34,6 +33,12 @@ static nsec fresh_until(const struct core *core, const struct record_status *rec
     nsec leased = core->lease.epoch == core->topology.epoch ? core->lease.until : 0, early = msec(lease_ms / 16);
     nsec own = leased > early ? leased - early : 0;
     return own < until ? own : until;
+}
+
+/* An observer may be known by its name, and its raft id not yet. */
+static const char *waiting_outside(const struct core *core) {
+    return core->topology.cluster_id == 0 ? "waiting for the cluster to be founded"
+                                          : "waiting for the coordinator to let this member in";
 }
 
 void face_fill(void *user, struct face *ret_face) {
@@ -60,7 +65,7 @@ void face_fill(void *user, struct face *ret_face) {
     ret_face->term = record.term;
     ret_face->waiting = record.waiting[0] != '\0'        ? record.waiting
                         : core->facts.damaged[0] != '\0' ? core->facts.damaged
-                        : core->self == 0                ? "waiting for the cluster to be founded"
+                        : core->self == 0                ? waiting_outside(core)
                         : !core->synced                  ? "waiting for a leader, to learn what has happened meanwhile"
                                                          : "";
     ret_face->record_lost = record.lost;

@@ -66,13 +66,14 @@ static void rules_keep_newest(Topology *topology) {
 /* ---- what no sane proposer sends ---- */
 
 static bool members_are_sound(const Found *found) {
-    unsigned voters = 0;
+    unsigned voters = 0, with_data = 0;
     for (unsigned i = 0; i < found->members_count; i++) {
         if (found->members[i].id != i + 1 || found->members[i].copy != 0 || found->members[i].start_count != 0)
             return false;
         voters += !found->members[i].observer;
+        with_data += !found->members[i].witness;
     }
-    return found->cluster_id != 0 && voters > 0 && voters <= VOTERS_MAX;
+    return found->cluster_id != 0 && voters > 0 && voters <= VOTERS_MAX && with_data <= DATA_MEMBERS_MAX;
 }
 
 /* It names voters that there are, each once, and never its own primary. */
@@ -96,7 +97,7 @@ static enum applied apply_found(Topology *topology, History *history, uint64_t i
     if (topology->cluster_id != 0)
         return void_because(why, "the cluster is founded already");
     if (!members_are_sound(found))
-        return void_because(why, "its members are not numbered from 1, or too few or too many of them vote");
+        return void_because(why, "its members are not numbered from 1, or too few or too many of them vote or hold data");
     topology->cluster_id = found->cluster_id;
     memcpy(topology->cluster_name, found->cluster_name, sizeof topology->cluster_name);
     memcpy(topology->members, found->members, sizeof(Member) * found->members_count);

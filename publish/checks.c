@@ -194,7 +194,7 @@ static const char *role_word(const struct face *face, const Member *member) {
 
 static json_t *cluster_member(const struct face *face, const Member *member) {
     const Observation *seen = face_seen(face, member->id);
-    bool streams = seen != NULL && seen->server == SERVER_STANDBY && seen->streaming;
+    bool streams = face_member_streams(face, member);
     json_t *json = json_pack("{s:o, s:s, s:s, s:o, s:i}", "name", face_text(member->name), "role",
                              role_word(face, member), "state", streams ? "streaming" : state_word(seen), "host",
                              face_text(member->postgres_host), "port", (int)member->postgres_port);

@@ -19,9 +19,11 @@ static bool within_lag(const struct face *face, const Member *member, uint64_t m
 static bool is_healthy_standby(const struct face *face, const Member *member, uint64_t max_lag_bytes) {
     const Observation *seen = face_seen(face, member->id);
     const Member *primary = open_primary(face);
-    if (seen == NULL || seen->server != SERVER_STANDBY || member == primary)
+    if (member == primary)
         return false;
-    return primary == NULL || (seen->streaming && within_lag(face, member, max_lag_bytes));
+    if (primary != NULL)
+        return face_member_streams(face, member) && within_lag(face, member, max_lag_bytes);
+    return seen != NULL && seen->server == SERVER_STANDBY;
 }
 
 static void group_add(struct dns_group *group, unsigned place) { group->members[group->count++] = place; }

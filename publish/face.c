@@ -5,16 +5,26 @@
 #include <string.h>
 
 #define SILENCE_MIN_MS 1000 /* a lease may be shorter than a hiccup of the network */
+#define SELDOM_MS      2000 /* more between voters and observers, who tell each other something every second */
 
 /* ---- what is known of a member ---- */
+
+static bool is_observer(const struct face *face, uint32_t id) {
+    const Member *member = topology_member(face->topology, id);
+    return member != NULL && member->observer;
+}
+
+static uint64_t silence_ms(const struct face *face, uint32_t member) {
+    uint64_t lease_ms = face->topology->settings.lease_ms;
+    uint64_t usual = lease_ms > SILENCE_MIN_MS ? lease_ms : SILENCE_MIN_MS;
+    return is_observer(face, member) || is_observer(face, face->self) ? usual + SELDOM_MS : usual;
+}
 
 const Observation *face_seen(const struct face *face, uint32_t member) {
     if (member == 0 || member > MEMBERS_MAX)
         return NULL;
     const struct face_member *known = &face->members[member - 1];
-    uint64_t lease_ms = face->topology->settings.lease_ms;
-    uint64_t silence_ms = lease_ms > SILENCE_MIN_MS ? lease_ms : SILENCE_MIN_MS;
-    return known->heard && known->age_ms <= silence_ms ? &known->seen : NULL;
+    return known->heard && known->age_ms <= silence_ms(face, member) ? &face->seen[member - 1] : NULL;
 }
 
 const Member *face_primary(const struct face *face) {
@@ -45,6 +55,21 @@ static const Sender *sender_of(const struct face *face, const Member *member) {
             return &seen->senders[i];
     }
     return NULL;
+}
+
+/* One observer does not hear another: what the primary sees of it is all there is to know. NULL if we hear it, or
+ * should. */
+static const Sender *told_by_primary(const struct face *face, const Member *member) {
+    bool unheard = member->observer && is_observer(face, face->self) && member->id != face->self;
+    return unheard ? sender_of(face, member) : NULL;
+}
+
+bool face_member_streams(const struct face *face, const Member *member) {
+    const Observation *seen = face_seen(face, member->id);
+    const Sender *sender = told_by_primary(face, member);
+    if (sender != NULL)
+        return strcmp(sender->state, "streaming") == 0;
+    return seen != NULL && seen->server == SERVER_STANDBY && seen->streaming;
 }
 
 /* ---- its state, in words ---- */
@@ -78,6 +103,9 @@ static const char *standby_state(const struct face *face, const Member *member, 
 
 const char *face_member_state(const struct face *face, const Member *member) {
     const Observation *seen = face_seen(face, member->id);
+    const Sender *told = told_by_primary(face, member);
+    if (told != NULL)
+        return strcmp(told->state, "catchup") == 0 ? "catching up" : told->state;
     if (seen == NULL)
         return member->id <= MEMBERS_MAX && face->members[member->id - 1].heard ? "unreachable" : "unknown";
     if (member->witness)
@@ -111,7 +139,11 @@ static uint64_t received_lsn(const Observation *seen) {
 static const Observation *compared_with(const struct face *face, const Member *member, const Observation *seen) {
     const Member *primary = face_primary(face);
     const Observation *from = primary != NULL && primary != member ? face_seen(face, primary->id) : NULL;
-    if (from == NULL || from->server != SERVER_PRIMARY || seen == NULL || seen->position.lsn == 0)
+    if (from == NULL || from->server != SERVER_PRIMARY)
+        return NULL;
+    if (told_by_primary(face, member) != NULL)
+        return from;
+    if (seen == NULL || seen->position.lsn == 0)
         return NULL;
     if (!seen->streaming && !lineage_contains(face->topology, face->topology->epoch, seen->position))
         return NULL;
@@ -128,13 +160,16 @@ json_t *face_lag_bytes(const struct face *face, const Member *member) {
         return json_null();
     /* The primary's own row was seen together with its position: prefer it to one seen at another moment. */
     const Sender *sender = sender_of(face, member);
-    return bytes_between(sender != NULL && sender->flush_lsn > 0 ? sender->flush_lsn : received_lsn(seen),
-                         from->position.lsn);
+    bool by_row = sender != NULL && (sender->flush_lsn > 0 || seen == NULL);
+    return bytes_between(by_row ? sender->flush_lsn : received_lsn(seen), from->position.lsn);
 }
 
 json_t *face_replay_lag_bytes(const struct face *face, const Member *member) {
     const Observation *seen = face_seen(face, member->id), *from = compared_with(face, member, seen);
-    return from != NULL ? bytes_between(seen->position.lsn, from->position.lsn) : json_null();
+    const Sender *told = told_by_primary(face, member);
+    if (from == NULL)
+        return json_null();
+    return bytes_between(told != NULL ? told->replay_lsn : seen->position.lsn, from->position.lsn);
 }
 
 json_t *face_lag_ms(const struct face *face, const Member *member) {

@@ -6,6 +6,9 @@
 
 /* NULL if there is no observation recent enough to speak of the present. */
 const Observation *face_seen(const struct face *face, uint32_t member);
+/* It replays what the primary sends, as it says itself; of an observer that we do not hear, as we have no vote either,
+ * the primary says so. */
+bool face_member_streams(const struct face *face, const Member *member);
 
 /* The recorded primary, NULL before the first and once its epoch is sealed. */
 const Member *face_primary(const struct face *face);

@@ -45,6 +45,11 @@ static json_int_t response_ms(const struct face *face, const Member *member) {
 static struct verdict judge(const struct face *face, const Member *member, const struct publish_health *bounds) {
     struct verdict verdict = {SEVERITY_OK, ""};
     const Observation *seen = face_seen(face, member->id);
+    if (seen == NULL && member->observer) { /* nobody waits for it; another observer does not hear it at all */
+        if (topology_votes(face->topology, face->self))
+            worsen(&verdict, SEVERITY_WARNING, "it is not heard");
+        return verdict;
+    }
     if (seen == NULL) {
         worsen(&verdict, SEVERITY_CRITICAL, "it is not heard");
         return verdict;

@@ -86,6 +86,8 @@ static json_t *switchover(const struct face *face) {
 /* ---- a member ---- */
 
 static const char *duty(const struct face *face, const Member *member) {
+    if (member->observer)
+        return "observer";
     if (member->witness)
         return "witness";
     if (face->topology->epoch == 0)
@@ -94,8 +96,7 @@ static const char *duty(const struct face *face, const Member *member) {
 }
 
 static const char *sync_word(const struct face *face, const Member *member) {
-    const Observation *seen = face_seen(face, member->id);
-    if (seen == NULL || seen->server != SERVER_STANDBY || !seen->streaming)
+    if (!face_member_streams(face, member))
         return "-";
     return face_member_sync(face, member) ? "sync" : "async";
 }
@@ -114,14 +115,13 @@ static json_t *upstream(const struct face *face, const Member *member) {
 }
 
 static const char *raft_role(const struct face *face, const Member *member) {
-    if (face->leader[0] == '\0')
+    if (face->leader[0] == '\0' || member->observer)
         return "-";
     return strcmp(face->leader, member->name) == 0 ? "leader" : "follower";
 }
 
 /* What the newest observation says, however old: `age_ms` tells. */
-static void add_seen(json_t *json, const struct face_member *known) {
-    const Observation *seen = &known->seen;
+static void add_seen(json_t *json, const struct face_member *known, const Observation *seen) {
     char lsn[LSN_TEXT_MAX];
     bool position = known->heard && seen->position.lsn > 0;
     json_object_set_new(json, "timeline", position ? json_integer(seen->position.timeline) : json_null());
@@ -137,8 +137,7 @@ static json_t *member_status(const struct face *face, const Member *member) {
         face_text(member->postgres_host), "port", (int)member->postgres_port, "duty", duty(face, member), "state",
         face_member_state(face, member), "lag_bytes", face_lag_bytes(face, member), "lag_ms", face_lag_ms(face, member),
         "sync", sync_word(face, member), "upstream", upstream(face, member), "raft", raft_role(face, member));
-    static const struct face_member unheard;
-    add_seen(json, member->id <= MEMBERS_MAX ? &face->members[member->id - 1] : &unheard);
+    add_seen(json, &face->members[member->id - 1], &face->seen[member->id - 1]);
     return json;
 }
 

@@ -43,10 +43,10 @@ struct face {
     const struct face_output *outputs; /* others than those of publish itself, which adds its own */
     unsigned outputs_count;
     struct face_member {
-        bool heard;      /* an observation has arrived since the start of this daemon */
-        uint64_t age_ms; /* since the newest one */
-        Observation seen;
-    } members[MEMBERS_MAX]; /* by member id - 1 */
+        bool heard;          /* an observation has arrived since the start of this daemon */
+        uint64_t age_ms;     /* since the newest one */
+    } members[MEMBERS_MAX];  /* by member id - 1 */
+    const Observation *seen; /* the newest of each, in the same order */
 };
 
 /* An operator's request, passed to the daemon; the answer comes at once, the outcome is read from status/history. */

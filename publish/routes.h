@@ -11,7 +11,7 @@ struct routes {
     void *publish;
     const struct publish_config *config;
     struct watch *watch;
-    struct face face; /* too large for the stack */
+    struct face face;
     nsec filled_at;
     char *checks_text, *topology_text; /* of this face; NULL until asked for */
 };

@@ -81,10 +81,12 @@ def merge(base, changes):
 
 
 class Member:
-    """One ttorchd with its PostgreSQL, or a witness."""
+    """One ttorchd with its PostgreSQL, or a witness, or an observer with or without one."""
 
     address = "127.0.0.1"
     clients = "127.0.0.1/32"  # who may log in without a password
+
+    observer = False
 
     def __init__(self, cluster, name, peer_port, postgres_port):
         self.cluster, self.name, self.peer_port, self.port = cluster, name, peer_port, postgres_port
@@ -252,18 +254,23 @@ class Member:
 
 
 class Cluster:
-    """`data` members with PostgreSQL, named m1, m2, ..., and as many witnesses after them as are wanted. Options are merged
-    into every member's file."""
+    """`data` members with PostgreSQL, named m1, m2, ..., as many witnesses after them as are wanted, then observers with
+    PostgreSQL (`readers`) and without. Options are merged into every member's file."""
 
     member_type = Member
 
-    def __init__(self, data=3, witness=False, **options):
+    def __init__(self, data=3, witness=False, readers=0, observers=0, **options):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="tt-", dir="/tmp"))
         give(self.directory)
         self.options = options
-        ports = iter(free_ports(2 * data + int(witness)))
-        self.members = [self.member_type(self, f"m{i}", next(ports), next(ports)) for i in range(1, data + 1)]
-        self.members += [self.member_type(self, f"m{data + 1 + i}", next(ports), None) for i in range(int(witness))]
+        kinds = data * [(True, False)] + int(witness) * [(False, False)] + readers * [(True, True)] + \
+            observers * [(False, True)]
+        ports = iter(free_ports(2 * len(kinds)))
+        self.members = []
+        for number, (has_data, observer) in enumerate(kinds, 1):
+            member = self.member_type(self, f"m{number}", next(ports), next(ports) if has_data else None)
+            member.observer = observer
+            self.members.append(member)
         self._copy_programs()
         self._write_files()
         self._ledgers = []
@@ -285,9 +292,10 @@ class Cluster:
             member.write_config()
 
     def members_section(self):
-        return {m.name: {"peer": f"{m.address}:{m.peer_port}",
-                         **({"postgres": f"{m.address}:{m.port}"} if m.port else {"witness": True})}
-                for m in self.members}
+        def kind(member):
+            return {**({"postgres": f"{member.address}:{member.port}"} if member.port else {}),
+                    **({"observer": True} if member.observer else {} if member.port else {"witness": True})}
+        return {m.name: {"peer": f"{m.address}:{m.peer_port}", **kind(m)} for m in self.members}
 
     def program(self, name):
         return self.directory / "bin" / name
@@ -298,6 +306,10 @@ class Cluster:
     @property
     def data_members(self):
         return [member for member in self.members if member.port is not None]
+
+    @property
+    def voters(self):
+        return [member for member in self.members if not member.observer]
 
     # ---- life ----
 
@@ -360,15 +372,18 @@ class Cluster:
         return status["epoch"] if status else None
 
     def is_redundant(self):
-        """One open primary that all other members follow, each counted by the one rule in force. All have to say so: one
-        that has just been struck is not missed by the others at once."""
+        """One open primary that all other members follow, each voter counted by the one rule in force. All have to say so:
+        one that has just been struck is not missed by the others at once."""
         return all(member.runs() and self._is_redundant(member.status()) for member in self.members)
 
     def _is_redundant(self, status):
         if not status or not status["fresh"] or not status["open"] or len(status["rules"]) != 1:
             return False
         rows = {row["name"]: row for row in status["members"]}
+        blind = self[status["self"]].observer  # one observer does not hear another
         return rows.keys() == {member.name for member in self.members} and all(
+            row["duty"] == "observer" and (row["state"] == ("streaming" if row["port"] else "running") or
+                                           blind and not row["port"] and row["name"] != status["self"]) or
             row["duty"] == "witness" and row["state"] == "running" or
             row["duty"] == "primary" and row["state"] == "running" or
             row["duty"] == "standby" and row["state"] == "streaming" and row["sync"] == "sync"

@@ -16,14 +16,14 @@ static void member(struct world *w, uint32_t id, const char *name, bool witness)
 }
 
 Observation *observation(struct world *w, uint32_t id, ServerState server, uint64_t lsn) {
-    struct face_member *known = &w->face.members[id - 1];
-    *known = (struct face_member){.heard = true, .age_ms = 100};
-    known->seen = (Observation){.member = id, .data = DATA_COMPLETE, .copy = 1, .server = server};
-    known->seen.position = (Position){.timeline = 4, .lsn = lsn};
-    known->seen.streaming = server == SERVER_STANDBY;
+    Observation *seen = &w->seen[id - 1];
+    w->face.members[id - 1] = (struct face_member){.heard = true, .age_ms = 100};
+    *seen = (Observation){.member = id, .data = DATA_COMPLETE, .copy = 1, .server = server};
+    seen->position = (Position){.timeline = 4, .lsn = lsn};
+    seen->streaming = server == SERVER_STANDBY;
     if (server == SERVER_STANDBY)
-        application_name(known->seen.upstream, w->topology.members[id - 1].name, 1, 3);
-    return &known->seen;
+        application_name(seen->upstream, w->topology.members[id - 1].name, 1, 3);
+    return seen;
 }
 
 void sender(Observation *primary, const char *name, const char *state, uint64_t flush, uint32_t lag_ms) {
@@ -38,6 +38,8 @@ void world_reset(struct world *w) {
     memset(&w->topology, 0, sizeof w->topology);
     memset(&w->history, 0, sizeof w->history);
     memset(&w->face, 0, sizeof w->face);
+    memset(w->seen, 0, sizeof w->seen);
+    w->face.seen = w->seen;
     Topology *t = &w->topology;
     *t = (Topology){.cluster_id = 0xabc, .index = 70, .epoch = 3, .open = true, .system_identifier = 7};
     strcpy(t->cluster_name, "shop");

@@ -22,6 +22,7 @@ struct world {
     Topology topology;
     History history;
     struct face face; /* what there is to show */
+    Observation seen[MEMBERS_MAX];
     unsigned notices;
     bool closed;
     struct face_request request; /* the last one */

@@ -28,6 +28,7 @@ struct world {
     Topology topology;
     History history;
     struct face face;
+    Observation seen[MEMBERS_MAX];
 };
 
 static void add_member(struct world *w, const char *host) {
@@ -39,10 +40,9 @@ static void add_member(struct world *w, const char *host) {
 }
 
 static void see(struct world *w, uint32_t id, ServerState server, uint64_t lsn) {
-    struct face_member *known = &w->face.members[id - 1];
-    *known = (struct face_member){.heard = true, .age_ms = 10};
-    known->seen = (Observation){.member = id, .copy = 1, .server = server, .streaming = server == SERVER_STANDBY};
-    known->seen.position = (Position){.timeline = 7, .lsn = lsn};
+    w->face.members[id - 1] = (struct face_member){.heard = true, .age_ms = 10};
+    w->seen[id - 1] = (Observation){.member = id, .copy = 1, .server = server, .streaming = server == SERVER_STANDBY};
+    w->seen[id - 1].position = (Position){.timeline = 7, .lsn = lsn};
 }
 
 /* `hosts`: separated by spaces, "-" for a witness. The first is the primary, the others stream. */
@@ -58,7 +58,7 @@ static void world_make(struct world *w, const char *hosts) {
     w->topology.open = true;
     w->topology.primary = (Copy){.member = 1, .copy = 1};
     w->topology.settings.lease_ms = 2000;
-    w->face = (struct face){.topology = &w->topology, .history = &w->history, .fresh = true};
+    w->face = (struct face){.topology = &w->topology, .history = &w->history, .seen = w->seen, .fresh = true};
     see(w, 1, SERVER_PRIMARY, 100 * MB);
     for (uint32_t id = 2; id <= w->topology.members_count; id++)
         see(w, id, SERVER_STANDBY, 100 * MB);
@@ -80,7 +80,7 @@ static const char *names_of(const struct dns_view *view, const struct dns_group 
 
 static void set_sealed(struct world *w) {
     w->topology.sealed = true;
-    w->face.members[1].seen.streaming = w->face.members[2].seen.streaming = false;
+    w->seen[1].streaming = w->seen[2].streaming = false;
 }
 static void set_closed(struct world *w) { w->topology.open = false; }
 static void set_stale(struct world *w) { w->face.fresh = false; }
@@ -88,7 +88,7 @@ static void set_lagging(struct world *w) { see(w, 3, SERVER_STANDBY, 83 * MB); }
 static void set_at_bound(struct world *w) { see(w, 3, SERVER_STANDBY, 84 * MB); }
 static void set_silent(struct world *w) { w->face.members[2].age_ms = 2001; }
 static void set_down(struct world *w) { see(w, 3, SERVER_DOWN, 100 * MB); }
-static void set_not_streaming(struct world *w) { w->face.members[2].seen.streaming = false; }
+static void set_not_streaming(struct world *w) { w->seen[2].streaming = false; }
 static void set_none(struct world *w) {
     set_down(w);
     see(w, 2, SERVER_HUNG, 0);

@@ -49,11 +49,11 @@ static void m3_diverged(struct world *w) {
     Observation *seen = observation(w, 3, SERVER_STANDBY, 0x9000);
     seen->streaming = false;
     seen->position.timeline = 3;
-    w->face.members[0].seen.senders_count = 1;
+    w->seen[0].senders_count = 1;
 }
-static void m3_catches_up(struct world *w) { strcpy(w->face.members[0].seen.senders[1].state, "catchup"); }
-static void m3_new_copy(struct world *w) { w->face.members[2].seen.copy = 2; }
-static void m3_strange_bytes(struct world *w) { strcpy(w->face.members[2].seen.trouble, "caf\xe9\x01"); }
+static void m3_catches_up(struct world *w) { strcpy(w->seen[0].senders[1].state, "catchup"); }
+static void m3_new_copy(struct world *w) { w->seen[2].copy = 2; }
+static void m3_strange_bytes(struct world *w) { strcpy(w->seen[2].trouble, "caf\xe9\x01"); }
 static void m1_silent(struct world *w) { w->face.members[0].age_ms = 2500; }
 static void m2_promoting(struct world *w) {
     w->topology.epoch = 4;
@@ -75,6 +75,25 @@ static void joint(struct world *w) {
 }
 static void switching(struct world *w) {
     w->topology.intent = (Intent){.kind = INTENT_SWITCHOVER, .from = 1, .to = 2, .epoch = 3, .number = 69};
+}
+
+/* We and m3 have no vote, so we do not hear it. */
+static void observers(struct world *w) {
+    degraded(w);
+    w->topology.members[1].observer = w->topology.members[2].observer = true;
+    w->face.members[2].heard = false;
+}
+static void observers_catching_up(struct world *w) {
+    observers(w);
+    m3_catches_up(w);
+}
+static void observers_seldom_heard(struct world *w) {
+    observers(w);
+    w->face.members[0].age_ms = 3500;
+}
+static void observer_unheard_by_voter(struct world *w) {
+    observers(w);
+    w->face.self = 1;
 }
 
 static json_t *parsed(char *text) {
@@ -120,6 +139,19 @@ static const struct {
      HEAD("3", "true", "true") M1_PRIMARY
      "," STANDBYS("'state':'streaming','lag_bytes':null,'lag_ms':null,'sync':true",
                   "'state':'streaming','lag_bytes':null,'lag_ms':null,'sync':true") "}"},
+    {"observers", observers,
+     HEAD("3", "true", "true") M1_PRIMARY
+     "," STANDBYS("'state':'streaming','lag_bytes':0,'lag_ms':0,'sync':false", M3("streaming")) "}"},
+    {"an observer catches up", observers_catching_up,
+     HEAD("3", "true", "true") M1_PRIMARY
+     "," STANDBYS("'state':'streaming','lag_bytes':0,'lag_ms':0,'sync':false", M3("catching up")) "}"},
+    {"observers, primary seldom heard", observers_seldom_heard,
+     HEAD("3", "true", "true") M1_PRIMARY
+     "," STANDBYS("'state':'streaming','lag_bytes':0,'lag_ms':0,'sync':false", M3("streaming")) "}"},
+    {"observer that a voter does not hear", observer_unheard_by_voter,
+     HEAD("3", "true", "true") M1_PRIMARY
+     "," STANDBYS("'state':'streaming','lag_bytes':0,'lag_ms':0,'sync':false",
+                  "'state':'unknown','lag_bytes':null,'lag_ms':12,'sync':false") "}"},
     {"before founding", before_founding,
      "{'cluster':'','cluster_id':'0000000000000000','epoch':0,'index':0,'fresh':true,'open':false,'primary':null,"
      "'standbys':[]}"},
@@ -675,7 +707,7 @@ static void test_file_only_on_change(void **state) {
 
 static void test_file_lag_at_most_once_a_second(void **state) {
     struct world *w = *state;
-    Observation *primary = &w->face.members[0].seen;
+    Observation *primary = &w->seen[0];
     ino_t before;
     changed(w);
     uint64_t began = uv_hrtime();

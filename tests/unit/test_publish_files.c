@@ -22,13 +22,13 @@ static void sealed(struct world *w) {
 }
 static void no_standby(struct world *w) {
     w->face.members[1].heard = false;
-    w->face.members[2].seen.streaming = false;
+    w->seen[2].streaming = false;
 }
 static void m2_primary(struct world *w) {
     w->topology.epoch = 4;
     w->topology.index = 75;
     w->topology.primary.member = 2;
-    w->face.members[1].seen.server = SERVER_PRIMARY;
+    w->seen[1].server = SERVER_PRIMARY;
 }
 static void strange(struct world *w) {
     w->config.user = "o'brien@x";
@@ -353,7 +353,7 @@ static void test_files_only_on_change(void **state) {
     assert_int_equal(link(paths.env, path_in(w, "kept", kept)), 0); /* keeps the inode from being given out anew */
     assert_int_equal(stat(paths.env, &before), 0);
     const char *first = strdup(contents(paths.fresh));
-    w->face.members[0].seen.position.lsn += 0x1000;
+    w->seen[0].position.lsn += 0x1000;
     /* Only the freshness file is written every second. */
     while (strcmp(contents(paths.fresh), first) == 0) {
         changed(w);

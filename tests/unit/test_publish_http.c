@@ -33,7 +33,7 @@ static void primary_not_promoted(struct world *w) {
 }
 static void primary_of_before(struct world *w) {
     primary(w);
-    w->face.members[1].seen.running_epoch = 2;
+    w->seen[1].running_epoch = 2;
 }
 static void primary_sealed(struct world *w) {
     primary(w);
@@ -53,12 +53,12 @@ static void primary_lease_over(struct world *w) {
 }
 static void standby_stale(struct world *w) { w->face.fresh = false; }
 static void standby_async(struct world *w) { w->topology.rules[0].needed = 0; }
-static void standby_lags(struct world *w) { w->face.members[0].seen.senders[0].flush_lsn = 0x3000 - 0x800; }
-static void standby_replays_late(struct world *w) { w->face.members[1].seen.position.lsn = 0x3000 - 0x800; }
-static void standby_detached(struct world *w) { w->face.members[1].seen.streaming = false; }
+static void standby_lags(struct world *w) { w->seen[0].senders[0].flush_lsn = 0x3000 - 0x800; }
+static void standby_replays_late(struct world *w) { w->seen[1].position.lsn = 0x3000 - 0x800; }
+static void standby_detached(struct world *w) { w->seen[1].streaming = false; }
 static void standby_diverged(struct world *w) {
     standby_detached(w);
-    w->face.members[1].seen.position.timeline = 3;
+    w->seen[1].position.timeline = 3;
 }
 static void standby_down(struct world *w) { observation(w, 2, SERVER_DOWN, 0); }
 static void we_are_witness(struct world *w) { w->face.self = 4; }
@@ -250,12 +250,12 @@ static void test_metrics_lines(void **state) {
 
 /* ---- health and why ---- */
 
-static void lag_4s(struct world *w) { w->face.members[0].seen.senders[1].replay_lag_ms = 4000; }
-static void lag_6s(struct world *w) { w->face.members[0].seen.senders[1].replay_lag_ms = 6000; }
-static void lag_31s(struct world *w) { w->face.members[0].seen.senders[1].replay_lag_ms = 31000; }
+static void lag_4s(struct world *w) { w->seen[0].senders[1].replay_lag_ms = 4000; }
+static void lag_6s(struct world *w) { w->seen[0].senders[1].replay_lag_ms = 6000; }
+static void lag_31s(struct world *w) { w->seen[0].senders[1].replay_lag_ms = 31000; }
 static void m3_silent(struct world *w) { w->face.members[2].age_ms = 2500; }
 static void m3_down(struct world *w) { observation(w, 3, SERVER_DOWN, 0); }
-static void m3_detached(struct world *w) { w->face.members[2].seen.streaming = false; }
+static void m3_detached(struct world *w) { w->seen[2].streaming = false; }
 static void m2_slow(struct world *w) {
     w->face.response_known = true;
     w->face.response_ms = 101;
@@ -264,9 +264,22 @@ static void m2_very_slow(struct world *w) {
     m2_slow(w);
     w->face.response_ms = 501;
 }
-static void m3_troubled(struct world *w) { strcpy(w->face.members[2].seen.trouble, "rewind: no"); }
+static void m3_troubled(struct world *w) { strcpy(w->seen[2].trouble, "rewind: no"); }
 static void not_open(struct world *w) { w->topology.open = false; }
 static void nothing_changed(struct world *w) { (void)w; }
+
+static void observer_silent(struct world *w) {
+    w->topology.members[2].observer = true;
+    w->face.members[2].age_ms = 4500;
+}
+static void observer_seldom_heard(struct world *w) {
+    w->topology.members[2].observer = true;
+    w->face.members[2].age_ms = 3500;
+}
+static void observers_unheard(struct world *w) {
+    observer_silent(w);
+    w->topology.members[1].observer = true; /* we */
+}
 
 static const struct {
     void (*change)(struct world *w);
@@ -277,6 +290,9 @@ static const struct {
     {lag_6s, "warning", "it lags"},
     {lag_31s, "critical", "it lags"},
     {m3_silent, "critical", "it is not heard"},
+    {observer_silent, "warning", "it is not heard"},
+    {observer_seldom_heard, "ok", ""},
+    {observers_unheard, "ok", ""},
     {m3_down, "critical", "its PostgreSQL does not run"},
     {m3_detached, "warning", "it does not stream"},
     {m2_slow, "warning", "its PostgreSQL answers late"},
@@ -315,7 +331,7 @@ static const char *why(struct world *w) {
 
 static void test_why(void **state) {
     struct world *w = *state;
-    strcpy(w->face.members[2].seen.activity, "waits for m1");
+    strcpy(w->seen[2].activity, "waits for m1");
     assert_string_equal(why(w), "waits for m1"); /* as the coordinator, m3, tells us */
     w->face.leader = "m2";
     w->face.why = "waits for m3";
