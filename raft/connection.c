@@ -159,6 +159,7 @@ static void hello_send(struct connection *connection) {
     hello.rejoining = record->identity.rejoining;
     hello.observer = record_observes(record);
     snprintf(hello.damage, sizeof hello.damage, "%.*s", (int)sizeof hello.damage - 1, record->damage);
+    connection->fresh = hello.cluster_id == 0;
     connection_send_message(connection, FRAME_HELLO, PeerHello_fields, &hello);
 }
 

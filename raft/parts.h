@@ -63,6 +63,7 @@ struct connection {
     bool refusing;   /* closes once its last frame is written */
     bool refused;    /* the other side said so */
     PeerHello hello; /* the other side's, once OPEN */
+    bool fresh;      /* we said in ours that we belong to no cluster; meanwhile we may */
     uv_tcp_t tcp;
     uv_connect_t connect;
     nsec deadline; /* of CONNECTING, GREETING and of a refusal */

@@ -123,7 +123,7 @@ void peers_opened(struct connection *connection) {
         proposals_disconnected(record, peer);
         peer_report(record, peer, false, "connected anew");
     }
-    if (peer->cluster_id != 0 && record->identity.cluster_id != 0)
+    if (peer->cluster_id != 0 && !connection->fresh)
         peer_report(record, peer, true, "");
     else
         founding_opened(record, peer);
