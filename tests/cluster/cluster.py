@@ -374,9 +374,9 @@ class Cluster:
     def is_redundant(self):
         """One open primary that all other members follow, each voter counted by the one rule in force. All have to say so:
         one that has just been struck is not missed by the others at once."""
-        return all(member.runs() and self._is_redundant(member.status()) for member in self.members)
+        return all(member.runs() and self.says_redundant(member.status()) for member in self.members)
 
-    def _is_redundant(self, status):
+    def says_redundant(self, status):
         if not status or not status["fresh"] or not status["open"] or len(status["rules"]) != 1:
             return False
         rows = {row["name"]: row for row in status["members"]}

@@ -54,6 +54,17 @@ static void standing_epoch(uint32_t self) {
     core.now = 100 * NSEC_PER_SEC;
 }
 
+/* m4 with data and m5 without. */
+static void observers(void) {
+    Topology *topology = &core.topology;
+    for (unsigned i = topology->members_count; i < 5; i++) {
+        Member *member = &topology->members[topology->members_count++];
+        *member = (Member){.id = i + 1, .raft_id = 101 + i, .priority = 100, .copy = 1, .observer = true};
+        member->witness = i == 4;
+        snprintf(member->name, sizeof member->name, "m%u", i + 1);
+    }
+}
+
 static enum operation_kind next_operation(void) {
     actions.count = 0;
     core.wake_at = NSEC_NEVER;
@@ -747,6 +758,34 @@ static void failed_last(void) {
     core.topology.rules[0].epoch = 2;
 }
 
+static void observer_ahead(void) {
+    observers();
+    both_equal();
+    report(4, 1, 4, 7000);
+}
+static void observer_of_the_rule(void) {
+    one_is_no_cover();
+    observers();
+    core.topology.rules[0].standbys[1].member = 4;
+    report(4, 1, 4, 6000);
+}
+static void observer_on_later_timeline(void) {
+    one_is_no_cover();
+    observers();
+    report(4, 1, 5, 6000);
+}
+static void observers_released(void) {
+    both_equal();
+    observers();
+    core.seen[2].released_seal = 0;
+    report(4, 1, 4, 6000);
+    voter_only(5);
+}
+static void observers_silent(void) {
+    both_equal();
+    observers();
+}
+
 static void async_and_nothing_known(void) {
     core.topology.settings.durability = DURABILITY_ASYNC;
     core.topology.rules[0].needed = core.topology.rules[0].standbys_count = 0;
@@ -770,6 +809,11 @@ static void async_loss_too_large(void) {
 static void async_primary_may_answer(void) {
     async_loss();
     core.heard_at[0] = core.now;
+}
+static void async_observer_does_not_answer(void) {
+    async_loss();
+    observers();
+    core.heard_at[3] = core.now;
 }
 static void async_old_primary_answers(void) {
     old_primary_covers();
@@ -800,10 +844,16 @@ static void test_choose(void **state) {
         {"every recorded rule must be covered", joint_rule_uncovered, 0},
         {"WAL of a later epoch covers", later_timeline_covers, 2},
         {"one that failed comes last", failed_last, 2},
+        {"an observer's WAL need not be reached", observer_ahead, 2},
+        {"and covers no rule", observer_of_the_rule, 0},
+        {"whatever its timeline", observer_on_later_timeline, 0},
+        {"observers release nothing", observers_released, 0},
+        {"and are missed by nobody", observers_silent, 2},
         {"async: a loss that nobody can tell", async_unknown_loss, 0},
         {"async: a known loss, and nobody else to ask", async_loss, 2},
         {"async: a loss above the bound", async_loss_too_large, 0},
         {"async: the old primary may answer yet", async_primary_may_answer, 0},
+        {"async: nobody waits for an observer", async_observer_does_not_answer, 2},
         {"async: the old primary itself has it all", async_old_primary_answers, 1},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -1035,6 +1085,168 @@ static void test_lease(void **state) {
     assert_null(armed()); /* another epoch's; and a time that we have not sent */
 }
 
+/* Whatever observers say, the lease is as long as a majority of the voters promised. */
+static void test_lease_without_observers(void **state) {
+    (void)state;
+    standing_epoch(1);
+    serving();
+    observers();
+    nsec sent = core.now;
+    lease_step(&core, &actions);
+    core.now += msec(300);
+    actions.count = 0;
+    const Endorse endorse = {.epoch = 3, .sent_at = sent, .duration_ms = 2000};
+    lease_endorsed(&core, &actions, 4, &endorse);
+    lease_endorsed(&core, &actions, 5, &endorse);
+    assert_null(armed());
+    lease_endorsed(&core, &actions, 3, &endorse);
+    assert_non_null(armed());
+}
+
+static void test_observer_promises_nothing(void **state) {
+    (void)state;
+    standing_epoch(4);
+    observers();
+    core.promise.epoch = 3;
+    assert_false(voter_endorses(&core, 1, &(Renew){.epoch = 3, .sent_at = 1, .duration_ms = 2000}));
+    core.heard_at[0] = 0;
+    observe_step(&core, &actions);
+    assert_int_equal(core.seen[3].expired_epoch, 0);
+}
+
+/* ---- who is told how often ---- */
+
+static const struct action *told_after(unsigned ms) {
+    core.now += msec(ms);
+    core.wake_at = NSEC_NEVER;
+    actions.count = 0;
+    observe_step(&core, &actions);
+    return actions.count > 0 ? &actions.list[0] : NULL;
+}
+
+static void test_audience(void **state) {
+    (void)state;
+    static const enum audience of_voter[] = {SEND_VOTERS, SEND_VOTERS, SEND_VOTERS, SEND_VOTERS, SEND_ALL};
+    standing_epoch(2);
+    observers();
+    streaming();
+    assert_int_equal(told_after(0)->send.audience, SEND_ALL);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_null(told_after(100));
+        assert_int_equal(told_after(100)->send.audience, of_voter[i]);
+    }
+    core.facts.streaming = false; /* that is urgent */
+    assert_int_equal(told_after(1)->send.audience, SEND_ALL);
+    standing_epoch(4);
+    observers();
+    streaming();
+    assert_int_equal(told_after(0)->send.audience, SEND_VOTERS);
+    assert_null(told_after(999));
+    assert_true(core.wake_at == core.now + msec(1));
+    assert_int_equal(told_after(1)->send.audience, SEND_VOTERS);
+    core.facts.streaming = false;
+    assert_int_equal(told_after(1)->send.audience, SEND_VOTERS);
+}
+
+/* ---- what the coordinator decides with observers around ---- */
+
+static void sees_standby(uint32_t member, bool streams) {
+    char name[NAME_MAX_LENGTH + 1];
+    snprintf(name, sizeof name, "m%u", member);
+    Observation *primary = &core.seen[0];
+    Sender *sender = &primary->senders[primary->senders_count++];
+    *sender = (Sender){.flush_lsn = 6000};
+    application_name(sender->name, name, 1, 3);
+    strcpy(sender->state, "streaming");
+    core.heard_at[member - 1] = core.now;
+    core.seen[member - 1] = (Observation){.member = member,
+                                          .synced = true,
+                                          .data = DATA_COMPLETE,
+                                          .server = SERVER_STANDBY,
+                                          .copy = 1,
+                                          .streaming = streams,
+                                          .attached_epoch = 3};
+}
+
+/* We are m2 and lead; m1 is open, m2, m3 and the observer m4 stream. */
+static void coordinating(void) {
+    standing_epoch(2);
+    observers();
+    core.leader = true;
+    primary_writes();
+    core.seen[0].position = (Position){4, 6000};
+    for (uint32_t member = 2; member <= 4; member++)
+        sees_standby(member, true);
+}
+
+static pb_size_t proposed_now(void) {
+    core.proposing[PROPOSER_COORDINATOR] = false;
+    actions.count = 0;
+    decide_step(&core, &actions);
+    for (unsigned i = 0; i < actions.count; i++)
+        if (actions.list[i].kind == ACTION_PROPOSE)
+            return actions.list[i].propose.command.which_body;
+    return 0;
+}
+
+static void test_decide_without_observers(void **state) {
+    (void)state;
+    coordinating();
+    assert_int_equal(proposed_now(), 0); /* m4 streams, and joins no rule */
+    core.seen[3].expired_epoch = core.seen[4].expired_epoch = core.seen[1].expired_epoch = 3;
+    core.heard_at[4] = core.now;
+    assert_int_equal(proposed_now(), 0); /* two of three voters are a majority, three of five members are none */
+    core.seen[2].expired_epoch = 3;
+    assert_int_equal(proposed_now(), Command_seal_tag);
+    seal();
+    report(2, 1, 4, 6000);
+    report(3, 1, 4, 6000);
+    report(4, 1, 4, 6000);
+    assert_int_equal(proposed_now(), Command_assign_tag);
+    const Assign *assign = &actions.list[0].propose.command.body.assign;
+    assert_int_equal(assign->primary.member, 2);
+    assert_int_equal(assign->rule.standbys_count, 1);
+    assert_int_equal(assign->rule.standbys[0].member, 3);
+    assert_int_equal(assign->rule.needed, 1);
+}
+
+static void test_strict_rule_without_observers(void **state) {
+    (void)state;
+    coordinating();
+    seal();
+    core.topology.settings.durability = DURABILITY_STRICT;
+    report(1, 1, 4, 6000);
+    core.seen[1].prepared_seal = core.seen[2].prepared_seal = 0;
+    core.seen[1].released_seal = 50;
+    assert_int_equal(proposed_now(), Command_assign_tag);
+    const Assign *assign = &actions.list[0].propose.command.body.assign;
+    assert_int_equal(assign->rule.standbys_count, 2); /* everyone that may acknowledge */
+    assert_int_equal(assign->rule.standbys[1].member, 3);
+}
+
+static const char *asked_to_switch(const char *to, int *ret_http_status) {
+    struct event event = {.kind = EVENT_REQUEST};
+    snprintf(event.request.to, sizeof event.request.to, "%s", to);
+    actions.count = 0;
+    decide_request(&core, &actions, &event);
+    const struct action *answer = &actions.list[0];
+    *ret_http_status = answer->kind == ACTION_ANSWER ? answer->answer.http_status : 0;
+    return answer->kind == ACTION_ANSWER ? answer->answer.text : "";
+}
+
+static void test_switchover_to_an_observer(void **state) {
+    int http_status;
+    (void)state;
+    coordinating();
+    core.topology.members[3].priority = 1000;
+    assert_string_equal(asked_to_switch("m4", &http_status),
+                        "m4 may not be primary (it is an observer: it has no vote, "
+                        "and no commit waits for it)");
+    assert_int_equal(http_status, 409);
+    assert_string_equal(asked_to_switch("", &http_status), "");
+    assert_int_equal(actions.list[0].propose.command.body.set_intent.intent.to, 2);
+}
+
 static void being_killed(void) {
     serving();
     core.facts.server = SERVER_STOPPING;
@@ -1189,6 +1401,12 @@ int main(void) {
         cmocka_unit_test(test_deadline_is_lifted),
         cmocka_unit_test(test_lease),
         cmocka_unit_test(test_no_renewal_without_right),
+        cmocka_unit_test(test_lease_without_observers),
+        cmocka_unit_test(test_observer_promises_nothing),
+        cmocka_unit_test(test_audience),
+        cmocka_unit_test(test_decide_without_observers),
+        cmocka_unit_test(test_strict_rule_without_observers),
+        cmocka_unit_test(test_switchover_to_an_observer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -238,6 +238,43 @@ static void test_member_commands(void **state) {
     assert_int_equal(apply(copy), VOID_COMMAND); /* numbers are never given twice */
 }
 
+/* m4 is an observer that was not there at the founding. */
+static void test_observers(void **state) {
+    (void)state;
+    Command founding = found_command();
+    memset(&topology, 0, sizeof topology);
+    next_index = 0;
+    founding.body.found.members_count = 4;
+    founding.body.found.members[3] = (Member){.id = 4, .observer = true};
+    for (unsigned i = 0; i < 3; i++)
+        founding.body.found.members[i].observer = true;
+    assert_int_equal(apply(founding), VOID_COMMAND); /* nobody would vote */
+    for (unsigned i = 0; i < 3; i++)
+        founding.body.found.members[i].observer = false;
+    assert_int_equal(apply(founding), APPLIED);
+    assert_int_equal(topology_voters(&topology), 3);
+    assert_int_equal(topology_data_members(&topology), 3);
+    assert_false(topology_votes(&topology, 4) || topology_votes(&topology, 5) || topology_votes(&topology, 0));
+    Command admit = {.which_body = Command_readmit_tag};
+    admit.body.readmit = (Readmit){.member = 4, .old_raft_id = 7, .raft_id = 104};
+    assert_int_equal(apply(admit), VOID_COMMAND);
+    admit.body.readmit.old_raft_id = 0;
+    assert_int_equal(apply(admit), APPLIED);
+    assert_int_equal(topology.members[3].raft_id, 104);
+    for (uint32_t member = 1; member <= 4; member++) {
+        Command copy = {.which_body = Command_new_copy_tag};
+        copy.body.new_copy = (NewCopy){.member = member, .copy = 1};
+        assert_int_equal(apply(copy), APPLIED);
+    }
+    assert_int_equal(apply(assign_command(1, 4)), VOID_COMMAND);
+    assert_int_equal(apply(assign_command(1, 1)), APPLIED);
+    assert_int_equal(apply(simple(Command_open_tag)), APPLIED);
+    assert_int_equal(apply(rule_command(2, 4)), VOID_COMMAND);
+    Command intent = simple(Command_set_intent_tag);
+    intent.body.set_intent.intent = (Intent){.kind = INTENT_SWITCHOVER, .from = 1, .to = 4, .epoch = 1};
+    assert_int_equal(apply(intent), VOID_COMMAND);
+}
+
 /* ---- codecs ---- */
 
 static void test_snapshot_roundtrip(void **state) {
@@ -290,6 +327,7 @@ int main(void) {
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_failing_epochs_are_bounded),
         cmocka_unit_test(test_member_commands),
+        cmocka_unit_test(test_observers),
         cmocka_unit_test(test_snapshot_roundtrip),
         cmocka_unit_test(test_unknown_fields_are_tolerated),
     };
