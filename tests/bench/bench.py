@@ -59,6 +59,8 @@ VERBS = [
                            "help": "of ttorch, each compared with plain streaming (quorum async)"})),
     Verb("idle", "processor, memory, disk, packets and system calls of idle members", idle.run_idle,
          ("--voters", {"type": int, "nargs": "+", "default": [3, 5, 7], "metavar": "N", "help": "members (3 5 7)"}),
+         ("--observers", {"type": int, "default": 20, "metavar": "N",
+                          "help": "without PostgreSQL, beside the first number of voters; 0 leaves that out (20)"}),
          seconds_of(15, "of measuring")),
     Verb("sim", "steps a second of the simulator", simulate.run_sim, seconds_of(5, "of each run"),
          ("--runs", {"type": int, "default": 5, "metavar": "N", "help": "with other seeds (5)"})),

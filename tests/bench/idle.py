@@ -6,7 +6,7 @@ from report import Report
 from swift import SwiftHosts
 from usage import Traffic, Usage, disk_mb, memory_mb, system_calls
 
-COLUMNS = [("voters", "voters"), ("duty", "member"), ("cpu", "ttorchd, % of a core"), ("memory", "MB resident"),
+COLUMNS = [("voters", "voters"), ("observers", "observers"), ("duty", "member"), ("cpu", "ttorchd, % of a core"), ("memory", "MB resident"),
            ("guard_memory", "guard, MB"), ("disk", "MB on disk"), ("packets", "packets/s"), ("bytes", "bytes/s"),
            ("calls", "system calls/s"), ("switches", "wake-ups/s"), ("postgres", "its PostgreSQL, % of a core")]
 TARGET = "Target for a member: less than 0.5 % of a core, 10 MB resident, 1 MB on disk."
@@ -16,6 +16,8 @@ MOST_CALLED = 6
 def duty_of(hosts, host, status):
     if host.name == status["primary"]:
         return "primary"
+    if host.observer:
+        return "observer"
     return "coordinator" if host.name == status["leader"] else "other"
 
 
@@ -45,8 +47,8 @@ def settle(hosts):
     hosts.wait(quiet, 60, "the Raft leader is not on the primary's host")
 
 
-def measure(report, voters, seconds):
-    hosts = SwiftHosts(voters).start()
+def measure(report, voters, observers, seconds):
+    hosts = SwiftHosts(voters, observers=observers).start()
     try:
         settle(hosts)
         hosts.watched = False
@@ -66,9 +68,9 @@ def measure(report, voters, seconds):
             duty = duty_of(hosts, host, status)
             if duty not in chosen or rows[host]["cpu"] > rows[chosen[duty]]["cpu"]:
                 chosen[duty] = host
-        for duty in ("primary", "coordinator", "other"):
+        for duty in [duty for duty in ("primary", "coordinator", "other", "observer") if duty in chosen]:
             calls, names = system_calls(chosen[duty].pids(PROCESSES["daemon"])[0], min(seconds, 5))
-            report.add(voters=voters, duty=duty, calls=calls, call_names=names, **rows[chosen[duty]])
+            report.add(voters=voters, observers=observers, duty=duty, calls=calls, call_names=names, **rows[chosen[duty]])
     finally:
         hosts.close()
 
@@ -77,11 +79,14 @@ def run_idle(options):
     report = Report("idle", "What an idle member uses", COLUMNS, seconds=options.seconds)
     report.notes.append(TARGET)
     for voters in options.voters:
-        measure(report, voters, options.seconds)
+        measure(report, voters, 0, options.seconds)
+    if options.observers > 0:
+        measure(report, options.voters[0], options.observers, options.seconds)
     for row in report.rows[:3]:
         if row["call_names"]:
             most = sorted(row["call_names"].items(), key=lambda item: -item[1])[:MOST_CALLED]
             listed = ", ".join(f"{name} {rate:.0f}" for name, rate in most)
             report.notes.append(f"The {row['duty']}'s system calls: {listed} a second.")
-    report.notes.append("Every member votes: there are no observers, so none are measured.")
+    if options.observers > 0:
+        report.notes.append("The observers have no PostgreSQL.")
     return report

@@ -263,13 +263,13 @@ class Hosts(Cluster):
 
     member_type = Host
 
-    def __init__(self, data=3, witness=False, **options):
+    def __init__(self, data=3, witness=False, readers=0, observers=0, **options):
         self.network, self.clients = Network(), None
         self.published, self.contradictions = {}, []
         self.watched = True  # the members are asked all the time what they publish
         self._closing = threading.Event()
         self._watchers = []
-        super().__init__(data, witness, **merge({"postgresql": {
+        super().__init__(data, witness, readers, observers, **merge({"postgresql": {
             "slot_keep": "128MB", "diverged_keep": "64MB", "parameters": {"max_wal_size": "96MB"}}}, options))
         for member in self.members:
             self.network.add(member)

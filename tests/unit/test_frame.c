@@ -46,6 +46,25 @@ static void test_frame_round_trip(void **state) {
     }
 }
 
+static void test_parts(void **state) {
+    uint8_t payload[PART_HEADER_BYTES + 3];
+    struct frame frame = {FRAME_ENTRY, payload, sizeof payload};
+    struct part part;
+    struct error error;
+    (void)state;
+    part_write_header(payload, 7, 0x123456789aull);
+    memcpy(payload + PART_HEADER_BYTES, "abc", 3);
+    assert_int_equal(part_parse(&frame, &part, &error), OK);
+    assert_int_equal(part.session, 7);
+    assert_int_equal(part.index, 0x123456789aull);
+    assert_int_equal(part.length, 3);
+    assert_memory_equal(part.bytes, "abc", 3);
+    for (frame.length = 0; frame.length <= PART_HEADER_BYTES; frame.length++)
+        assert_int_equal(part_parse(&frame, &part, &error), FAILED);
+    part_write_header(payload, 7, 0);
+    assert_int_equal(part_parse(&frame, &part, &error), FAILED);
+}
+
 /* ---- libraft's messages ---- */
 
 struct wire {
@@ -202,8 +221,8 @@ static void test_wire_random(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crc), cmocka_unit_test(test_frame_round_trip),
-                                       cmocka_unit_test(test_wire_accepted), cmocka_unit_test(test_wire_refused),
-                                       cmocka_unit_test(test_wire_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crc),          cmocka_unit_test(test_frame_round_trip),
+                                       cmocka_unit_test(test_parts),        cmocka_unit_test(test_wire_accepted),
+                                       cmocka_unit_test(test_wire_refused), cmocka_unit_test(test_wire_random)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
