@@ -97,7 +97,8 @@ static enum applied apply_found(Topology *topology, History *history, uint64_t i
     if (topology->cluster_id != 0)
         return void_because(why, "the cluster is founded already");
     if (!members_are_sound(found))
-        return void_because(why, "its members are not numbered from 1, or too few or too many of them vote or hold data");
+        return void_because(why,
+                            "its members are not numbered from 1, or too few or too many of them vote or hold data");
     topology->cluster_id = found->cluster_id;
     memcpy(topology->cluster_name, found->cluster_name, sizeof topology->cluster_name);
     memcpy(topology->members, found->members, sizeof(Member) * found->members_count);
