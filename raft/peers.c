@@ -53,17 +53,16 @@ static status identity_check(struct record *record, const struct peer *peer, con
     if (hello->cluster_id != 0 && ours != 0 && hello->cluster_id != ours)
         return error_set(&refusal->reason, "%s belongs to another cluster than %s (%016llx, not %016llx)", name, self,
                          (unsigned long long)hello->cluster_id, (unsigned long long)ours);
-    refusal->stale = true;
-    if (known != NULL && known->id != hello->raft_id && !comes_back(hello))
-        return error_set(&refusal->reason,
-                         "%s is in the cluster under another raft id: its directory was lost or replaced", name);
     if (hello->cluster_id != 0 && ours != 0 && hello->observer != peer->config.observer)
         return error_set(&refusal->reason, "%s is %s by its own file, %s by that of %s", name,
                          hello->observer ? "an observer" : "a voter", hello->observer ? "a voter" : "an observer",
                          self);
-    refusal->stale = true;
     if (peer->config.observer && hello->raft_id != peer->raft_id && heard_lately(peer))
         return error_set(&refusal->reason, "%s is connected already, from another directory", name);
+    refusal->stale = true;
+    if (known != NULL && known->id != hello->raft_id && !comes_back(hello))
+        return error_set(&refusal->reason,
+                         "%s is in the cluster under another raft id: its directory was lost or replaced", name);
     if (hello->raft_id == peer->raft_id && hello->start_count < peer->start_count)
         return error_set(&refusal->reason,
                          "the directory of %s is older than what %s has seen of it (start %u, not %u)", name, self,
@@ -144,6 +143,8 @@ void peers_closed(struct connection *connection, const char *why) {
     if (peer->retry_at < retry_at)
         peer->retry_at = retry_at;
     proposals_disconnected(record, peer);
+    if (record_observes(record))
+        record_tick_soon(record); /* another one may have to feed us */
     if (connection->refusing)
         return; /* the reason was reported */
     if (connection->hello.raft_id == 0 && !connection->refused)

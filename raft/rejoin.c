@@ -87,9 +87,8 @@ static void observers_admit(struct record *record) {
         if (!peer->config.observer || peer->raft_id == peer->admitted_id || !peer_reachable(peer) ||
             peer->cluster_id != record->identity.cluster_id)
             continue;
-        if (!record->callbacks.readmit(record->user, peer->config.name, peer->raft_id))
-            return; /* one after the other */
-        peer->admitted_id = peer->raft_id;
+        if (record->callbacks.readmit(record->user, peer->config.name, peer->raft_id))
+            peer->admitted_id = peer->raft_id;
     }
 }
 

@@ -156,6 +156,7 @@ static void test_observer_twice(void **state) {
     assert_int_equal(node_open_as(second, first, &error), OK);
     run_until(is_turned_away, &second);
     assert_int_equal(nodes[second].count, 0);
+    assert_false(status_of(second).lost); /* no rejoining helps */
     node_stop(first);
     run_until(is_all_applied, &count);
     states_equal();
