@@ -22,8 +22,8 @@ static void tell_lost_record(const char *name, const char *waiting) {
 static void tell_damaged_file(const char *name, const char *waiting) {
     printf("%s can't use a file of its own:\n  %s\n\n"
            "If it is the label, which says what the data directory is, that one is cloned anew from the primary, and\n"
-           "replaced once the clone is complete. If it is the pledge, it is written anew from the record: nothing is\n"
-           "cloned. Go on? [y/N] ",
+           "replaced once the clone is complete; unless this is the primary. If it is the pledge, it is written anew\n"
+           "from the record: nothing is cloned. Go on? [y/N] ",
            name, waiting);
 }
 

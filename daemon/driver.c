@@ -75,7 +75,7 @@ static void run_arm(struct daemon *daemon, const struct action *action) {
 
 static void run_mend(struct daemon *daemon, const struct action *action) {
     struct error error;
-    if (daemon->pgctl != NULL && pgctl_mend(daemon->pgctl, action->mend.epoch, &error) != OK)
+    if (daemon->pgctl != NULL && pgctl_mend(daemon->pgctl, action->mend.epoch, action->mend.copy, &error) != OK)
         log_error("a damaged file was not replaced: %s", error.text);
 }
 

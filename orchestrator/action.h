@@ -40,6 +40,7 @@ struct action {
         struct operation operation;
         struct {
             uint32_t epoch; /* the newest that can have been pledged */
+            uint32_t copy;  /* number of the data directory, if that is known; 0 = it is to be cloned anew */
         } mend;
         struct {
             uint64_t serial;

@@ -609,7 +609,11 @@ static void request_mend(struct core *core, struct actions *actions, uint64_t se
     } else if (!core->synced) {
         answer(actions, serial, 409, "it does not know yet what has happened meanwhile: is there a quorum?");
     } else {
-        act(actions, ACTION_MEND)->mend.epoch = newest_pledge(core);
+        struct action *action = act(actions, ACTION_MEND);
+        /* Who writes in the standing epoch was promoted as the copy that was assigned. */
+        bool writes = is_primary(core) && running_epoch(core) == core->topology.epoch;
+        action->mend.epoch = newest_pledge(core);
+        action->mend.copy = writes ? core->topology.primary.copy : 0;
         answer(actions, serial, 202, "replaced");
     }
 }

@@ -273,11 +273,13 @@ status pgctl_reload(struct pgctl *pgctl, const struct pgctl_config *config, stru
 
 /* ---- mending ---- */
 
-/* A rewind may have been under way, so it counts as broken, and under no number: it is cloned anew. */
-static status mend_label(struct pgctl *pgctl, struct error *error) {
+/* Unless it is known which one it is, a rewind may have been under way: broken, and under no number, it is cloned anew.
+ */
+static status mend_label(struct pgctl *pgctl, uint32_t copy, struct error *error) {
     if (!pgctl->data.label_damaged)
         return OK;
-    return label_write(pgctl->label_path, pgctl->config.data_directory, 0, LABEL_REWINDING, error);
+    return label_write(pgctl->label_path, pgctl->config.data_directory, copy,
+                       copy != 0 ? LABEL_COMPLETE : LABEL_REWINDING, error);
 }
 
 static status mend_pledge(struct pgctl *pgctl, uint32_t epoch, struct error *error) {
@@ -290,8 +292,8 @@ static status mend_pledge(struct pgctl *pgctl, uint32_t epoch, struct error *err
     return OK;
 }
 
-status pgctl_mend(struct pgctl *pgctl, uint32_t epoch, struct error *error) {
-    if (mend_pledge(pgctl, epoch, error) == FAILED || mend_label(pgctl, error) == FAILED)
+status pgctl_mend(struct pgctl *pgctl, uint32_t epoch, uint32_t copy, struct error *error) {
+    if (mend_pledge(pgctl, epoch, error) == FAILED || mend_label(pgctl, copy, error) == FAILED)
         return FAILED;
     observer_look_at_data(pgctl);
     observer_poke(pgctl);

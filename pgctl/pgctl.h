@@ -75,8 +75,9 @@ void pgctl_upkeep(struct pgctl *pgctl, const struct upkeep *upkeep);
 status pgctl_reload(struct pgctl *pgctl, const struct pgctl_config *config, struct error *error) must_check;
 
 /* An operator gives up what damaged files of ours held (facts.damaged); the sound ones stay. A pledge is taken to have
- * been of `epoch`, the newest that it can have been of; a data directory is taken for a broken one without a number. */
-status pgctl_mend(struct pgctl *pgctl, uint32_t epoch, struct error *error) must_check;
+ * been of `epoch`, the newest that it can have been of. A data directory is number `copy`, or, if nobody knows (0), a
+ * broken one without a number. */
+status pgctl_mend(struct pgctl *pgctl, uint32_t epoch, uint32_t copy, struct error *error) must_check;
 
 /* `keep` = the guard and PostgreSQL go on without us (a restart of the daemon); else the guard is told to end, which
  * kills what still runs: stop PostgreSQL first. */

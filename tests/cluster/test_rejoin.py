@@ -193,6 +193,21 @@ def test_damaged_file_of_the_primary(trio, ledger, file):
     trio.check_ledger(ledger)
 
 
+def test_damaged_label_of_the_primary(trio, ledger):
+    """While it writes, there is no doubt which data directory it has: nothing has to be cloned."""
+    primary, epoch = trio.primary(), trio.epoch()
+    postmaster, copy = primary.postmaster(), copy_number(primary)
+    primary.kill_daemon(restart=False)
+    flip(state(primary) / "label", 5)
+    primary.start()
+    wait_lost(trio, primary, "/label has a wrong checksum", "file_damaged")
+    primary.ttorch("rejoin", "--yes")
+    trio.wait_redundant(60)
+    trio.check_ledger(ledger)
+    assert (trio.primary(), trio.epoch()) == (primary, epoch)
+    assert (primary.postmaster(), copy_number(primary)) == (postmaster, copy)
+
+
 @pytest.mark.limit(120)
 def test_record_and_file_damaged(trio, ledger):
     """One command brings back both: first the record, which then tells what can have been pledged."""

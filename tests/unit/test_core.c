@@ -1343,6 +1343,11 @@ static void test_a_number_is_given_once(void **state) {
     assert_true(core.proposing[PROPOSER_MEMBER]); /* asks for another one */
 }
 
+static void label_damaged_while_serving(void) {
+    label_damaged();
+    serving();
+}
+
 /* The newest epoch that can have been pledged was sealed, and only who has caught up knows that. */
 static void test_damaged_files_are_given_up(void **state) {
     (void)state;
@@ -1351,18 +1356,20 @@ static void test_damaged_files_are_given_up(void **state) {
         void (*arrange)(void);
         bool sealed, synced;
         int expected_status;
-        uint32_t expected_epoch;
+        uint32_t expected_epoch, expected_copy;
     } rows[] = {
-        {"nothing is damaged", streaming, false, true, 409, 0},
-        {"the epoch stands", pledge_damaged, false, true, 202, 2},
-        {"the epoch was sealed", pledge_damaged, true, true, 202, 3},
-        {"what has happened meanwhile is not known", pledge_damaged, false, false, 409, 0},
+        {"nothing is damaged", streaming, false, true, 409, 0, 0},
+        {"the epoch stands", pledge_damaged, false, true, 202, 2, 0},
+        {"the epoch was sealed", pledge_damaged, true, true, 202, 3, 0},
+        {"what has happened meanwhile is not known", pledge_damaged, false, false, 409, 0, 0},
+        {"which data directory it is, is not known", label_damaged, false, true, 202, 2, 0},
+        {"it is the one that writes", label_damaged_while_serving, false, true, 202, 2, 1},
     };
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct event event = {.kind = EVENT_REQUEST, .request = {.kind = REQUEST_KIND_MEND, .serial = 5}};
         int http_status = 0;
-        uint32_t epoch = 0;
-        standing_epoch(2);
+        uint32_t epoch = 0, copy = 0;
+        standing_epoch(rows[i].expected_copy != 0 ? 1 : 2);
         rows[i].arrange();
         if (rows[i].sealed)
             seal();
@@ -1372,11 +1379,13 @@ static void test_damaged_files_are_given_up(void **state) {
         for (unsigned k = 0; k < actions.count; k++) {
             if (actions.list[k].kind == ACTION_ANSWER)
                 http_status = actions.list[k].answer.http_status;
-            if (actions.list[k].kind == ACTION_MEND)
+            if (actions.list[k].kind == ACTION_MEND) {
                 epoch = actions.list[k].mend.epoch;
+                copy = actions.list[k].mend.copy;
+            }
         }
-        if (http_status != rows[i].expected_status || epoch != rows[i].expected_epoch)
-            fail_msg("%s: %d, epoch %u", rows[i].situation, http_status, epoch);
+        if (http_status != rows[i].expected_status || epoch != rows[i].expected_epoch || copy != rows[i].expected_copy)
+            fail_msg("%s: %d, epoch %u, copy %u", rows[i].situation, http_status, epoch, copy);
     }
 }
 
