@@ -34,10 +34,11 @@
 #define PATH_SIZE   256
 #define PROCESS_MAX 1024
 #define SESSIONS    50
-/* Two children in sessions of their own, as PostgreSQL's are; one of them has two more; and an orphan. */
-#define FAMILY                                                                        \
-    "setsid sleep 300 & setsid sh -c 'setsid sleep 300 & setsid sleep 300 & wait' & " \
-    "sh -c 'setsid sleep 300 &' ; "
+/* An orphan, whose parent has ended before the others begin; two children in sessions of their own, as PostgreSQL's
+ * are; one of them has two more. */
+#define FAMILY                      \
+    "sh -c 'setsid sleep 300 &' ; " \
+    "setsid sleep 300 & setsid sh -c 'setsid sleep 300 & setsid sleep 300 & wait' & "
 #define FAMILY_SIZE 6 /* with the postmaster */
 
 static char directory[PATH_SIZE], program[PATH_SIZE], postgres_program[PATH_SIZE], data_directory[PATH_SIZE];
@@ -273,20 +274,26 @@ static void test_refused_command_is_told(void **unused) {
     client_end(&client);
 }
 
+static bool status_read(pid_t pid, const char *name, char *ret_text, size_t size) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    ret_text[fread(ret_text, 1, size - 1, file)] = '\0';
+    fclose(file);
+    return strstr(ret_text, name) != NULL;
+}
+
 static void test_postmaster_is_ordinary(void **unused) {
     struct client client;
     struct family family;
-    char path[64], text[4096];
+    char text[4096];
     (void)unused;
     signal(SIGHUP, SIG_IGN); /* as under nohup: must not reach PostgreSQL */
     client_open(&client, "ordinary");
     family = start_script(&client, "exec sleep 300", 1);
     assert_int_equal(sched_getscheduler(family.pids[0]), SCHED_OTHER);
-    snprintf(path, sizeof path, "/proc/%d/status", (int)family.pids[0]);
-    FILE *file = fopen(path, "r");
-    assert_non_null(file);
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    fclose(file);
+    await(&client, status_read(family.pids[0], "Name:\tsleep", text, sizeof text)); /* a shell blocks signals before */
     assert_non_null(strstr(text, "VmLck:\t       0 kB"));
     assert_non_null(strstr(text, "SigBlk:\t0000000000000000"));
     assert_non_null(strstr(text, "SigIgn:\t0000000000000000"));
@@ -869,8 +876,8 @@ static void test_new_guard_kills_what_is_left(void **unused) {
     }
     kill(guard_pid, SIGKILL);
     await(&client, client.state.connected && client.state.guard_pid != guard_pid);
-    assert_int_equal(survivors(&family), 0); /* it reports only when that is so */
     assert_int_equal(client.state.server, GUARD_DOWN);
+    await(&client, survivors(&family) == 0); /* what is left by now gives its memory back, and runs no more */
     assert_true(alive(stranger));
     kill(stranger, SIGKILL);
     waitpid(stranger, NULL, 0);
