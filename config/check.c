@@ -264,6 +264,32 @@ static void check_directories(struct loader *loader) {
              config->data_directory);
 }
 
+/* ---- published files ---- */
+
+static bool is_published(const struct config *config, const char *path) {
+    const char *const files[] = {config->publish.topology_file, config->publish.freshness_file,
+                                 config->publish.env_file, config->publish.service_file,
+                                 config->publish.pgbouncer_file};
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++)
+        if (strcmp(files[i], path) == 0)
+            return true;
+    for (unsigned i = 0; i < config->publish.templates.count; i++)
+        if (strcmp(config->publish.templates.list[i].target, path) == 0)
+            return true;
+    return false;
+}
+
+static void check_accesses(struct loader *loader) {
+    const struct config_accesses *accesses = &loader->config->publish.file_access;
+    const struct given *place = given_path(loader, "publish.file_access");
+    char found[QUOTED_MAX];
+    for (unsigned i = 0; i < accesses->count && !place->bad; i++)
+        if (!is_published(loader->config, accesses->list[i].path))
+            complain(loader, place->value,
+                     "publish.file_access: %s is none of the published files: write the path of one",
+                     quoted(accesses->list[i].path, found));
+}
+
 /* ---- DNS ---- */
 
 /* Whether `name` is `zone`, or ends with "." and it. */
@@ -416,6 +442,7 @@ void check(struct loader *loader) {
     check_longer(loader, "probe.timeout", config->probe_timeout_ms, "probe.interval", config->probe_interval_ms);
     check_longer(loader, "pgbouncer.hold", config->pgbouncer.hold_ms, "pgbouncer.pause", config->pgbouncer.pause_ms);
     check_directories(loader);
+    check_accesses(loader);
     check_dns(loader);
     check_password_file(loader);
     check_secret_file(loader, &a_password, "dns.update.key_file", config->dns.update.key_file);

@@ -12,6 +12,7 @@
 #define CONFIG_LIST_MAX     64 /* parameters or hba lines in one list */
 #define CONFIG_TEMPLATE_MAX 8  /* files made of templates */
 #define CONFIG_POOLER_MAX   16 /* PgBouncers */
+#define CONFIG_ACCESS_MAX   16 /* published files with a mode of their own */
 
 enum config_watchdog { CONFIG_WATCHDOG_OFF, CONFIG_WATCHDOG_AUTOMATIC, CONFIG_WATCHDOG_REQUIRED };
 extern const char *const config_watchdog_words[];
@@ -49,6 +50,15 @@ struct config_templates {
         char target[PATH_MAX_LENGTH + 1]; /* the file that is made */
         char source[PATH_MAX_LENGTH + 1]; /* of this template */
     } list[CONFIG_TEMPLATE_MAX];
+};
+
+struct config_accesses {
+    unsigned count;
+    struct config_access {
+        char path[PATH_MAX_LENGTH + 1]; /* of a published file */
+        unsigned mode;
+        char owner[128]; /* "user" or "user:group", "" = as the daemon */
+    } list[CONFIG_ACCESS_MAX];
 };
 
 struct config_poolers {
@@ -119,7 +129,8 @@ struct config {
         char pgbouncer_file[PATH_MAX_LENGTH + 1];
         struct config_templates templates;
         unsigned file_mode;
-        char file_owner[128]; /* "user" or "user:group", "" = as the daemon */
+        char file_owner[128];               /* "user" or "user:group", "" = as the daemon */
+        struct config_accesses file_access; /* instead of these two */
         char database[64], user[64], options[256];
         unsigned libpq; /* oldest major version among the clients */
         char hook[PATH_MAX_LENGTH + 1];

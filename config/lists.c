@@ -1,4 +1,4 @@
-/* The settings that are lists: PostgreSQL's parameters, lines of pg_hba.conf, templates, poolers. */
+/* The settings that are lists: PostgreSQL's parameters, lines of pg_hba.conf, templates, modes of files, poolers. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,6 +210,57 @@ static void read_template(struct loader *loader, const struct setting *setting, 
 
 void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
     read_entries(loader, setting, node, CONFIG_TEMPLATE_MAX, read_template);
+}
+
+/* "0640", "0640 postgres" or "0640 postgres:pgbouncer". */
+static bool read_mode_and_owner(const char *text, struct config_access *access) {
+    size_t digits = strspn(text, "01234567");
+    const char *owner = text + digits + strspn(text + digits, " ");
+    access->mode = (unsigned)strtoul(text, NULL, 8);
+    if (digits < 3 || digits > 4 || access->mode < 0400 || access->mode > 0777 || !is_one_line(text) ||
+        (text[digits] != ' ' && text[digits] != '\0') || strchr(owner, ' ') != NULL ||
+        strlen(owner) >= sizeof access->owner)
+        return false;
+    snprintf(access->owner, sizeof access->owner, "%s", owner);
+    return true;
+}
+
+static bool already_given(const struct config_accesses *list, const char *path) {
+    for (unsigned i = 0; i < list->count; i++)
+        if (strcmp(list->list[i].path, path) == 0)
+            return true;
+    return false;
+}
+
+static void read_access(struct loader *loader, const struct setting *setting, void *into, const yaml_node_t *key,
+                        const yaml_node_t *node) {
+    struct config_accesses *list = into;
+    struct config_access entry = {0};
+    struct place at = place_of_mark(key->start_mark);
+    const char *path, *access;
+    char found[QUOTED_MAX];
+    if (!node_text(loader, key, setting->path, "the path of a published file", &path) ||
+        !node_text(loader, node, setting->path, "its mode, and perhaps its owner", &access))
+        return;
+    if (!is_path(path))
+        complain(loader, at, "%s: expected the absolute path of a published file, found %s", setting->path,
+                 quoted(path, found));
+    else if (!read_mode_and_owner(access, &entry))
+        complain(loader, place_of_mark(node->start_mark),
+                 "%s: expected a mode, and perhaps an owner, such as 0640 or \"0640 postgres:pgbouncer\", found %s",
+                 setting->path, quoted(access, found));
+    else if (already_given(list, path))
+        complain(loader, at, "%s: %s is here twice: remove one of them", setting->path, quoted(path, found));
+    else if (list->count == CONFIG_ACCESS_MAX)
+        complain(loader, at, "%s: at most %d, this is one more: remove it", setting->path, CONFIG_ACCESS_MAX);
+    else {
+        snprintf(entry.path, sizeof entry.path, "%s", path);
+        list->list[list->count++] = entry;
+    }
+}
+
+void read_accesses(struct loader *loader, const struct setting *setting, const yaml_node_t *node) {
+    read_entries(loader, setting, node, CONFIG_ACCESS_MAX, read_access);
 }
 
 static bool already_named(const struct config_poolers *list, const char *name) {

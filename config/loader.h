@@ -59,6 +59,7 @@ struct given *given(struct loader *loader, const struct setting *setting, unsign
 /* lists.c */
 void read_parameters(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_lines(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
+void read_accesses(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_templates(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_poolers(struct loader *loader, const struct setting *setting, const yaml_node_t *node);
 void read_words(struct loader *loader, const struct setting *setting, const yaml_node_t *node);

@@ -161,6 +161,8 @@ static void read_value(struct loader *loader, const struct setting *setting, uns
         read_lines(loader, setting, node);
     else if (setting->type == &value_templates)
         read_templates(loader, setting, node);
+    else if (setting->type == &value_accesses)
+        read_accesses(loader, setting, node);
     else if (setting->type == &value_poolers)
         read_poolers(loader, setting, node);
     else if ((setting->type == &value_addresses || setting->type == &value_databases) &&

@@ -46,7 +46,7 @@ struct setting {
 extern const struct value_type value_name, value_text, value_path, value_secret_path, value_host, value_address,
     value_integer, value_boolean, value_duration, value_size, value_durability, value_watchdog, value_tsig,
     value_domain, value_addresses, value_mode, value_variable, value_options, value_parameters, value_lines,
-    value_templates, value_poolers, value_databases;
+    value_templates, value_accesses, value_poolers, value_databases;
 
 extern const struct setting settings[];
 extern const unsigned settings_count;

@@ -479,6 +479,21 @@ static void templates_bounds(const struct setting *setting, char *text, size_t s
     snprintf(text, size, "at most %d", CONFIG_TEMPLATE_MAX);
 }
 
+static void render_accesses(const struct setting *setting, const void *base, char *text, size_t size) {
+    const struct config_accesses *accesses = const_field(setting, base);
+    size_t length = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < accesses->count && length < size; i++)
+        length += (size_t)snprintf(text + length, size - length, "%s%s: %04o%s%s", i == 0 ? "" : ", ",
+                                   accesses->list[i].path, accesses->list[i].mode,
+                                   accesses->list[i].owner[0] != '\0' ? " " : "", accesses->list[i].owner);
+}
+
+static void accesses_bounds(const struct setting *setting, char *text, size_t size) {
+    (void)setting;
+    snprintf(text, size, "at most %d", CONFIG_ACCESS_MAX);
+}
+
 static void render_poolers(const struct setting *setting, const void *base, char *text, size_t size) {
     const struct config_poolers *poolers = const_field(setting, base);
     size_t length = 0;
@@ -526,6 +541,8 @@ const struct value_type
     value_templates = {"templates", "a file to make and its template, such as "
                        "{/run/ttorch/primary.conf: /etc/ttorch/primary.conf.in}", NULL, render_templates,
                        templates_bounds},
+    value_accesses = {"modes of files", "a published file, its mode and owner, such as "
+                      "{/run/ttorch/databases.ini: \"0640 postgres:pgbouncer\"}", NULL, render_accesses, accesses_bounds},
     value_tsig = {"one of the words", "hmac-sha256 or hmac-sha512", parse_tsig, render_tsig, no_bounds},
     value_domain = {"domain", "a domain such as db.example.org", parse_domain, render_text, no_bounds},
     value_addresses = {"list of addresses", "addresses such as [10.0.0.1, \"::1\"]", parse_addresses, render_text,

@@ -326,6 +326,20 @@ static status open_record(struct daemon *daemon, struct error *error) {
     return OK;
 }
 
+static void publish_lists(const struct config *config, struct publish_config *to) {
+    _Static_assert(PUBLISH_TEMPLATES_MAX >= CONFIG_TEMPLATE_MAX, "all that the file may name");
+    to->templates_count = config->publish.templates.count;
+    to->accesses_count = config->publish.file_access.count;
+    for (unsigned i = 0; i < to->templates_count; i++)
+        to->templates[i] = (struct publish_template){.target = config->publish.templates.list[i].target,
+                                                     .source = config->publish.templates.list[i].source};
+    _Static_assert(PUBLISH_ACCESSES_MAX >= CONFIG_ACCESS_MAX, "all that the file may name");
+    for (unsigned i = 0; i < to->accesses_count; i++) {
+        const struct config_access *from = &config->publish.file_access.list[i];
+        to->accesses[i] = (struct publish_access){.path = from->path, .mode = from->mode, .owner = from->owner};
+    }
+}
+
 static status open_publish(struct daemon *daemon, struct error *error) {
     char socket_path[PATH_MAX_LENGTH + 32];
     config_socket_path(daemon->config, socket_path, sizeof socket_path);
@@ -345,7 +359,6 @@ static status open_publish(struct daemon *daemon, struct error *error) {
         .env_pool = config->publish.env_pool,
         .service_file = config->publish.service_file,
         .pgbouncer_file = config->publish.pgbouncer_file,
-        .templates_count = config->publish.templates.count,
         .file_mode = config->publish.file_mode,
         .file_owner = config->publish.file_owner,
         .database = config->publish.database,
@@ -357,10 +370,7 @@ static status open_publish(struct daemon *daemon, struct error *error) {
         .health = {config->publish.health.lag_warning_ms, config->publish.health.lag_critical_ms,
                    config->publish.health.response_warning_ms, config->publish.health.response_critical_ms},
     };
-    _Static_assert(PUBLISH_TEMPLATES_MAX >= CONFIG_TEMPLATE_MAX, "all that the file may name");
-    for (unsigned i = 0; i < config->publish.templates.count; i++)
-        publish.templates[i] = (struct publish_template){.target = config->publish.templates.list[i].target,
-                                                         .source = config->publish.templates.list[i].source};
+    publish_lists(config, &publish);
     if (publish_open(&daemon->publish, daemon->loop, &publish, &daemon_publish_callbacks, daemon, error) != OK)
         return error_prefix(error, "publish");
     return OK;

@@ -11,6 +11,7 @@
 struct output {
     const char *name; /* of the setting */
     const char *path;
+    struct file_manner manner;
     form_printer *print;
     char *template;       /* instead of print */
     char *text;           /* as it shall be; NULL before the first */
@@ -26,8 +27,6 @@ struct outputs {
     struct publish_config config;
     struct outputs_callbacks callbacks;
     void *user;
-    struct file_manner manner;
-    struct error owner_trouble; /* nobody of that name: no file is written */
     struct writer *writer;
     uv_timer_t tick;
     unsigned count;
@@ -42,7 +41,7 @@ struct outputs {
 static bool is_freshness(const struct output *output) { return output->print == form_freshness; }
 
 static void write_it(struct outputs *outputs, struct output *output) {
-    struct file_manner manner = outputs->manner;
+    struct file_manner manner = output->manner;
     bool only_lags = output->shown && output->index == output->shown_index;
     manner.quick = is_freshness(output) || only_lags;
     char *copy = strdup(output->text);
@@ -146,13 +145,38 @@ bool outputs_settled(const struct outputs *outputs) {
 
 /* ---- opening and closing ---- */
 
+/* The same trouble of several files is told once. */
+static void tell_owner_trouble(const struct outputs *outputs, const struct output *output) {
+    for (const struct output *before = outputs->list; before < output; before++)
+        if (strcmp(before->trouble.text, output->trouble.text) == 0)
+            return;
+    outputs->callbacks.notice(outputs->user, output->trouble.text);
+}
+
+/* Whom it shall belong to. Nobody of that name: it is not written. */
+static void choose_manner(const struct outputs *outputs, struct output *output) {
+    const struct publish_config *config = &outputs->config;
+    struct publish_access access = {.mode = config->file_mode, .owner = config->file_owner};
+    const char *setting = "publish.file_owner";
+    for (unsigned i = 0; i < config->accesses_count; i++)
+        if (strcmp(config->accesses[i].path, output->path) == 0) {
+            access = config->accesses[i];
+            setting = "publish.file_access";
+        }
+    output->manner.mode = (mode_t)access.mode;
+    if (file_owner(access.owner, &output->manner.uid, &output->manner.gid, &output->trouble) == OK)
+        return;
+    error_prefix(&output->trouble, "%s", setting);
+    tell_owner_trouble(outputs, output);
+    output->print = NULL;
+}
+
 static struct output *output_add(struct outputs *outputs, const char *name, const char *path, form_printer *print) {
     if (path[0] == '\0' || outputs->count == WRITER_FILES_MAX)
         return NULL;
     struct output *output = &outputs->list[outputs->count++];
-    *output = (struct output){.name = name, .path = path, .print = print, .trouble = outputs->owner_trouble};
-    if (output->trouble.text[0] != '\0')
-        output->print = NULL;
+    *output = (struct output){.name = name, .path = path, .print = print};
+    choose_manner(outputs, output);
     return output;
 }
 
@@ -186,12 +210,6 @@ static void add_all(struct outputs *outputs) {
 }
 
 static status open_parts(struct outputs *outputs, uv_loop_t *loop, struct error *error) {
-    const struct publish_config *config = &outputs->config;
-    outputs->manner.mode = (mode_t)config->file_mode;
-    if (file_owner(config->file_owner, &outputs->manner.uid, &outputs->manner.gid, &outputs->owner_trouble) != OK) {
-        error_prefix(&outputs->owner_trouble, "publish.file_owner");
-        outputs->callbacks.notice(outputs->user, outputs->owner_trouble.text);
-    }
     if (writer_open(&outputs->writer, loop, on_written, outputs, error) != OK)
         return FAILED;
     add_all(outputs);

@@ -72,6 +72,7 @@ struct publish_callbacks {
 };
 
 #define PUBLISH_TEMPLATES_MAX 8
+#define PUBLISH_ACCESSES_MAX  16
 
 /* The strings must stay valid until all is closed; none is NULL. A path may be "": that form is not wanted. */
 struct publish_config {
@@ -88,7 +89,13 @@ struct publish_config {
     } templates[PUBLISH_TEMPLATES_MAX];
     unsigned templates_count;
     unsigned file_mode;
-    const char *file_owner;      /* "user", "user:group" or "" */
+    const char *file_owner; /* "user", "user:group" or "" */
+    struct publish_access {
+        const char *path; /* of one of the files: instead of these two */
+        unsigned mode;
+        const char *owner;
+    } accesses[PUBLISH_ACCESSES_MAX];
+    unsigned accesses_count;
     const char *database, *user; /* user: or "" */
     const char *options;         /* of libpq: "connect_timeout=3 sslmode=require" */
     const char *hook;            /* program, or "" */

@@ -126,6 +126,12 @@ static const struct complaint_row complaint_rows[] = {
     {HEAD "  m1: {peer: a:1, postgres: db1.Example.org:2}\n" "dns: {zone: example.org.}\n",
      {"F:5:29: members.m1.postgres: lies in dns.zone, whose names are made from this: write its address, or a name "
       "from elsewhere"}},
+    {BASE DATA "publish: {env_file: /e, file_access: {/e: 0100, x: 0600, /f: 0600}}\n",
+     {"F:5:43: publish.file_access: expected a mode, and perhaps an owner, such as 0640 or \"0640 postgres:pgbouncer\", "
+      "found \"0100\"",
+      "F:5:49: publish.file_access: expected the absolute path of a published file, found \"x\""}},
+    {BASE DATA "publish: {env_file: /e, file_access: {/e: 0600, /f: 0600}}\n",
+     {"F:5:38: publish.file_access: \"/f\" is none of the published files: write the path of one"}},
     {BASE DATA "http: {certificate_file: /c.pem}\n",
      {"F:5:26: http.certificate_file needs http.key_file: write that, too, or remove this"}},
     {BASE DATA "http: {key_file: /c.key, client_ca_file: /a.pem}\n",
@@ -457,7 +463,8 @@ static void test_defaults(void **state) {
     "probe: {interval: 100ms, timeout: 1min}\n"                                                                 \
     "publish:\n  topology_file: \"\"\n  freshness_file: /f\n  env_file: /e\n  env_primary: DATABASE_URL\n"      \
     "  env_replica: R#\n  env_pool: POOL\n  service_file: /s\n  pgbouncer_file: /b\n"                           \
-    "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n  database: shop\n"         \
+    "  templates: {/t: /t.in, /u: /u.in}\n  file_mode: 0640\n  file_owner: app:app\n"                           \
+    "  file_access: {/e: 0600, /t: \"0640 app\"}\n  database: shop\n"                                           \
     "  user: web\n  options: sslmode=require  connect_timeout=1\n  libpq: 16\n  hook: /h\n  hook_timeout: 1s\n" \
     "  health: {lag_warning: 1s, lag_critical: 2s, response_warning: 3ms, response_critical: 4ms}\n"            \
     "pgbouncer: {poolers: {b: \"[fd00::6]:6432\", a: /run/p:6433}, user: admin, password_file: /p,\n"           \
@@ -516,6 +523,10 @@ static void test_every_setting(void **state) {
     assert_string_equal(config->publish.templates.list[1].target, "/u");
     assert_string_equal(config->publish.templates.list[1].source, "/u.in");
     assert_int_equal(config->publish.file_mode, 0640);
+    assert_int_equal(config->publish.file_access.count, 2);
+    assert_string_equal(config->publish.file_access.list[1].path, "/t");
+    assert_int_equal(config->publish.file_access.list[1].mode, 0640);
+    assert_string_equal(config->publish.file_access.list[1].owner, "app");
     assert_string_equal(config->publish.file_owner, "app:app");
     assert_string_equal(config->publish.options, "sslmode=require  connect_timeout=1");
     assert_int_equal(config->publish.libpq, 16);

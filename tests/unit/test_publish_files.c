@@ -408,14 +408,17 @@ static void test_files_are_given_away(void **state) {
     struct stat info;
     w->config.file_mode = 0640;
     w->config.file_owner = "nobody:mail";
+    w->config.accesses[0] = (struct publish_access){.path = paths.made, .mode = 0600, .owner = "daemon"};
+    w->config.accesses_count = 1;
     open_again(w);
     changed(w);
     const char *const given[] = {w->file_path, paths.env, paths.pgbouncer, paths.fresh, paths.made};
     for (unsigned i = 0; i < sizeof given / sizeof *given; i++) {
+        bool exception = given[i] == paths.made;
         assert_int_equal(stat(given[i], &info), 0);
-        assert_int_equal(info.st_uid, getpwnam("nobody")->pw_uid);
-        assert_int_equal(info.st_gid, getgrnam("mail")->gr_gid);
-        assert_int_equal(info.st_mode & 07777, 0640);
+        assert_int_equal(info.st_uid, getpwnam(exception ? "daemon" : "nobody")->pw_uid);
+        assert_int_equal(info.st_gid, exception ? getegid() : getgrnam("mail")->gr_gid);
+        assert_int_equal(info.st_mode & 07777, exception ? 0600 : 0640);
     }
 }
 
@@ -454,6 +457,15 @@ static void test_owner_must_exist(void **state) {
     assert_string_equal(contents(paths.env), "");
     assert_string_equal(trouble_of(w, "publish.env_file"), "publish.file_owner: there is no group \"no-such-group\"");
     assert_string_equal(trouble_of(w, "publish.templates"), "publish.file_owner: there is no group \"no-such-group\"");
+    world_close(w);
+    w->config.file_owner = "";
+    w->config.accesses[0] = (struct publish_access){.path = paths.env, .mode = 0600, .owner = "no-such-user"};
+    w->config.accesses_count = 1;
+    open_again(w);
+    changed(w);
+    assert_int_equal(w->notices, 2);
+    assert_string_equal(trouble_of(w, "publish.env_file"), "publish.file_access: there is no user \"no-such-user\"");
+    assert_string_equal(trouble_of(w, "publish.templates"), "");
 }
 
 static void test_occupied_port(void **state) {
