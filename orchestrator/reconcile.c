@@ -347,13 +347,15 @@ static struct wish wish_down(struct core *core) {
         return nothing();
     if (topology->epoch == 0)
         return wish_of_founder(core);
-    if (core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN || core->must_clone)
+    /* Once there is no primary to be like, what is whole is asked what it has: it may have to cover a rule. */
+    bool replace = !topology->sealed;
+    if (core->facts.data == DATA_EMPTY || core->facts.data == DATA_BROKEN || (core->must_clone && replace))
         return wish_for_clone(core);
     if (core->facts.data != DATA_COMPLETE || data_is_foreign(core))
         return nothing();
     if (core->facts.copy == 0)
         return wish(OPERATE_ADOPT, "it holds this cluster's data");
-    if (core->must_rewind)
+    if (core->must_rewind && replace)
         return topology->open || opening_needs_us(core) || planted(NOBROKEN) ? wish(OPERATE_REWIND, "") : nothing();
     const Rule *rule = rule_newest(topology);
     bool only_copy = rule != NULL && rule->needed == 0; /* what it acknowledged may be nowhere else */

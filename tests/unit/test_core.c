@@ -248,6 +248,16 @@ static void must_rewind(void) {
     down();
     core.must_rewind = true;
 }
+static void must_rewind_when_sealed(void) {
+    must_rewind();
+    seal();
+}
+static void must_clone_when_sealed(void) {
+    down();
+    core.must_clone = true;
+    core.granted_copy = 1;
+    seal();
+}
 static void empty(void) {
     down();
     core.facts.data = DATA_EMPTY;
@@ -409,6 +419,8 @@ static void test_reconcile_standby(void **state) {
         {"so it is, and `quorum` opens without", wal_gone_before_open_in_quorum, OPERATE_FOLLOW},
         {"not streaming, but the primary has the next WAL", wal_kept, OPERATE_NONE},
         {"stopped to be rewound", must_rewind, OPERATE_REWIND},
+        {"was to be rewound, and the epoch was sealed", must_rewind_when_sealed, OPERATE_START},
+        {"was to be cloned, and the epoch was sealed", must_clone_when_sealed, OPERATE_START},
         {"no data directory, number granted", empty, OPERATE_CLONE},
         {"no data directory, no number yet", empty_without_number, OPERATE_NONE},
         {"no data directory, primary not open", empty_before_open, OPERATE_NONE},
