@@ -1,7 +1,10 @@
 #include "publish/http.h"
 
+#include <errno.h>
 #include <gnutls/abstract.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +53,8 @@ struct http_private {
 struct http_connection {
     struct http_server *server;
     struct tls *tls; /* with which it began; NULL without */
+    bool handshakes; /* still */
+    struct tls_watch watch;
     int fd;
     uint64_t busy_since; /* milliseconds of the loop: it came, or its last answer ended; 0 = may take its time */
     LIST_ENTRY(http_connection) link;
@@ -62,6 +67,13 @@ struct http_server {
     bool resumed; /* since libmicrohttpd last ran: it must run again */
     bool local;
     struct tls *tls; /* of new connections; NULL without */
+    struct {         /* with TLS we accept ourselves, so that we may leave it */
+        uv_poll_t poll;
+        int fd;
+        bool quiet; /* who says nothing is not let in */
+        bool waits; /* handshakes enough are under way, or there are no descriptors */
+    } door;
+    unsigned handshakes; /* under way */
     http_handler *handler;
     void *user;
     LIST_HEAD(, http_private) exchanges;
@@ -296,13 +308,35 @@ static void connection_hurry(struct MHD_Connection *connection) {
         ours->busy_since = uv_now(ours->server->timer.loop);
 }
 
+static void on_door(uv_poll_t *poll, int error, int events);
+
+static void door_again(struct http_server *server) {
+    if (!server->door.waits || server->closing || server->handshakes >= HTTP_HANDSHAKES_MAX)
+        return;
+    server->door.waits = false;
+    require(uv_poll_start(&server->door.poll, UV_READABLE, on_door) == 0);
+}
+
+static void handshake_over(struct http_connection *ours) {
+    if (!ours->handshakes)
+        return;
+    ours->handshakes = false;
+    ours->server->handshakes--;
+    door_again(ours->server);
+}
+
+static void on_handshake(void *user) { handshake_over(user); }
+
 /* Without a certificate of ours the handshake fails; so does one for which there is no memory. */
 static void connection_dress(struct http_connection *ours, struct MHD_Connection *connection) {
     if (ours->server->tls == NULL)
         return;
     void *session = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
     ours->tls = tls_join(ours->server->tls);
-    if (tls_serve(ours->tls, session) != OK)
+    ours->handshakes = true;
+    ours->server->handshakes++;
+    ours->watch = (struct tls_watch){on_handshake, ours};
+    if (tls_serve(ours->tls, session, &ours->watch) != OK)
         shutdown(ours->fd, SHUT_RDWR);
 }
 
@@ -325,6 +359,7 @@ static void on_connection(void *user, struct MHD_Connection *connection, void **
         *context = connection_new(user, connection);
     } else if (code == MHD_CONNECTION_NOTIFY_CLOSED && ours != NULL) {
         LIST_REMOVE(ours, link);
+        handshake_over(ours);
         tls_leave(ours->tls);
         free(ours);
     }
@@ -368,9 +403,12 @@ static void on_sweep(uv_timer_t *timer) {
     struct http_server *server = timer->data;
     struct http_connection *connection;
     uint64_t now = uv_now(timer->loop);
-    LIST_FOREACH(connection, &server->connections, link)
-    if (connection->busy_since != 0 && now - connection->busy_since > HTTP_REQUEST_MAX_SECONDS * 1000u)
-        shutdown(connection->fd, SHUT_RDWR);
+    LIST_FOREACH(connection, &server->connections, link) {
+        uint64_t most_ms = 1000u * (connection->handshakes ? HTTP_HANDSHAKE_MAX_SECONDS : HTTP_REQUEST_MAX_SECONDS);
+        if (connection->busy_since != 0 && now - connection->busy_since > most_ms)
+            shutdown(connection->fd, SHUT_RDWR);
+    }
+    door_again(server);
     if (++server->sweeps % HTTP_PING_SECONDS == 0)
         streams_wake(server, true);
 }
@@ -440,23 +478,62 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 /* ---- on the loop ---- */
 
-static void server_run(struct http_server *server) {
+/* libmicrohttpd wants to run again at once as long as a handshake is under way. A timer of 0 ms that starts itself
+ * again would be all that the loop ever does. */
+static void server_run_after(struct http_server *server, uint64_t least_ms) {
     do {
         server->resumed = false;
         MHD_run(server->daemon);
     } while (server->resumed);
     unsigned long long timeout_ms;
     if (MHD_get_timeout(server->daemon, &timeout_ms) == MHD_YES)
-        uv_timer_start(&server->timer, on_timer, timeout_ms, 0);
+        uv_timer_start(&server->timer, on_timer, timeout_ms > least_ms ? timeout_ms : least_ms, 0);
     else
         uv_timer_stop(&server->timer);
 }
 
-static void on_timer(uv_timer_t *timer) { server_run(timer->data); }
+static void server_run(struct http_server *server) { server_run_after(server, 0); }
+
+static void on_timer(uv_timer_t *timer) { server_run_after(timer->data, 1); }
 
 static void on_readable(uv_poll_t *poll, int error, int events) {
     (void)error, (void)events;
     server_run(poll->data);
+}
+
+/* The kernel has waited for the first bytes, and those who sent none would hold a place. */
+static bool says_nothing(const struct http_server *server, int fd) {
+    char byte;
+    return server->door.quiet && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
+/* False if nobody is there any more; then whoever came may wait until there are descriptors. */
+static bool let_in(struct http_server *server) {
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    int fd = accept4(server->door.fd, (struct sockaddr *)&from, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        server->door.waits = errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+        return false;
+    }
+    if (says_nothing(server, fd))
+        close(fd);
+    else
+        (void)MHD_add_connection(server->daemon, fd, (struct sockaddr *)&from, length); /* takes it in any case */
+    return true;
+}
+
+/* So few at once that everything else on the loop has its turn in between, whoever comes. */
+static void on_door(uv_poll_t *poll, int error, int events) {
+    struct http_server *server = poll->data;
+    unsigned places = HTTP_HANDSHAKES_MAX - server->handshakes;
+    (void)error, (void)events;
+    while (places > 0 && let_in(server))
+        places--;
+    server_run(server);
+    server->door.waits |= server->handshakes >= HTTP_HANDSHAKES_MAX;
+    if (server->door.waits)
+        uv_poll_stop(poll);
 }
 
 /* Descriptors that clients hold are missing elsewhere: so many may be there at most. */
@@ -489,19 +566,32 @@ static int on_no_certificate(gnutls_session_t session, const gnutls_datum_t *aut
 }
 
 static struct MHD_Daemon *daemon_start(struct http_server *server, int fd) {
-    static struct MHD_OptionItem plain[] = {{MHD_OPTION_END, 0, NULL}};
-    static struct MHD_OptionItem secret[] = {
+    struct MHD_OptionItem plain[] = {{MHD_OPTION_LISTEN_SOCKET, fd, NULL}, {MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem secret[] = {
         {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)on_no_certificate},
-        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA"},
         {MHD_OPTION_END, 0, NULL}};
     unsigned most = connections_max(server->local);
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (server->tls != NULL ? (unsigned)MHD_USE_TLS : 0);
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET, fd,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, most,
-                            MHD_OPTION_PER_IP_CONNECTION_LIMIT, server->local ? 0u : HTTP_ONE_ADDRESS_MAX,
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, HTTP_SILENCE_MAX_SECONDS,
-                            MHD_OPTION_ARRAY, server->tls != NULL ? secret : plain, MHD_OPTION_END);
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME;
+    if (server->tls != NULL)
+        flags |= MHD_USE_TLS | MHD_USE_NO_LISTEN_SOCKET;
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_request, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+                            MHD_OPTION_CONNECTION_LIMIT, most, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                            server->local ? 0u : HTTP_ONE_ADDRESS_MAX, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                            server, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
+                            MHD_OPTION_CONNECTION_TIMEOUT, HTTP_SILENCE_MAX_SECONDS, MHD_OPTION_ARRAY,
+                            server->tls != NULL ? secret : plain, MHD_OPTION_END);
+}
+
+/* libmicrohttpd has no listening socket then: it would take all who come. */
+static void door_open(struct http_server *server, uv_loop_t *loop, int fd) {
+    int patience_s = HTTP_SILENCE_MAX_SECONDS;
+    server->door.fd = fd;
+    server->door.quiet = setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &patience_s, sizeof patience_s) == 0;
+    require(uv_poll_init(loop, &server->door.poll, fd) == 0);
+    server->door.poll.data = server;
+    require(uv_poll_start(&server->door.poll, UV_READABLE, on_door) == 0);
+    server->handles_open++;
 }
 
 static void on_handle_closed(uv_handle_t *handle) {
@@ -543,6 +633,8 @@ status http_open(struct http_server **ret_server, uv_loop_t *loop, const struct 
     server->poll.data = server;
     uv_timer_start(&server->sweep, on_sweep, 1000, 1000);
     require(uv_poll_start(&server->poll, UV_READABLE, on_readable) == 0);
+    if (server->tls != NULL)
+        door_open(server, loop, door->fd);
     *ret_server = server;
     return OK;
 }
@@ -563,6 +655,10 @@ void http_close(struct http_server *server, void (*closed)(void *user), void *us
     server->closing = true;
     streams_wake(server, false);
     MHD_run(server->daemon); /* sends them */
+    if (server->tls != NULL) {
+        uv_close((uv_handle_t *)&server->door.poll, on_handle_closed);
+        close(server->door.fd);
+    }
     uv_close((uv_handle_t *)&server->poll, on_handle_closed);
     uv_close((uv_handle_t *)&server->timer, on_handle_closed);
     uv_close((uv_handle_t *)&server->sweep, on_handle_closed);

@@ -9,15 +9,17 @@
 #include "base/error.h"
 #include "tls/tls.h"
 
-#define HTTP_BODY_MAX            4096  /* the largest request we know has some 100 bytes */
-#define HTTP_CONNECTION_BYTES    16384 /* read and write buffer of one connection; answers are kept apart */
-#define HTTP_CONNECTIONS_MAX     2048  /* over TCP, as many may watch; more wait in the backlog */
-#define HTTP_LOCAL_MAX           128   /* over the unix socket */
-#define HTTP_ONE_ADDRESS_MAX     1536  /* from one address, so that nobody takes all */
-#define HTTP_DESCRIPTORS_KEPT    512   /* of those the process may open: for the record, PostgreSQL and files */
-#define HTTP_SILENCE_MAX_SECONDS 5u
-#define HTTP_REQUEST_MAX_SECONDS 8u  /* from the first byte to the last of the answer, however busy somebody looks */
-#define HTTP_PING_SECONDS        10u /* into streams, so that those that have gone are noticed */
+#define HTTP_BODY_MAX              4096  /* the largest request we know has some 100 bytes */
+#define HTTP_CONNECTION_BYTES      16384 /* read and write buffer of one connection; answers are kept apart */
+#define HTTP_CONNECTIONS_MAX       2048  /* over TCP, as many may watch; more wait in the backlog */
+#define HTTP_LOCAL_MAX             128   /* over the unix socket */
+#define HTTP_ONE_ADDRESS_MAX       1536  /* from one address, so that nobody takes all */
+#define HTTP_DESCRIPTORS_KEPT      512   /* of those the process may open: for the record, PostgreSQL and files */
+#define HTTP_SILENCE_MAX_SECONDS   5u
+#define HTTP_REQUEST_MAX_SECONDS   8u /* from the first byte to the last of the answer, however busy somebody looks */
+#define HTTP_HANDSHAKES_MAX        8 /* of TLS at once: each takes the loop some milliseconds. Others wait in the backlog */
+#define HTTP_HANDSHAKE_MAX_SECONDS 2u  /* as long may one hold such a place */
+#define HTTP_PING_SECONDS          10u /* into streams, so that those that have gone are noticed */
 
 struct http_server;
 

@@ -194,9 +194,21 @@ void tls_leave(struct tls *tls) {
     free(tls);
 }
 
-status tls_serve(struct tls *tls, void *session) {
+/* The client's last message. */
+static int on_finished(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                       const gnutls_datum_t *message) {
+    const struct tls_watch *watch = gnutls_session_get_ptr(session);
+    (void)type, (void)when, (void)message;
+    if (incoming)
+        watch->done(watch->user);
+    return 0;
+}
+
+status tls_serve(struct tls *tls, void *session, struct tls_watch *watch) {
     if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials) != 0)
         return FAILED;
+    gnutls_session_set_ptr(session, watch);
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, on_finished);
     if (tls->clients_need_one)
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
     return OK;

@@ -27,5 +27,12 @@ time_t tls_expires(const struct tls *tls);
 struct tls *tls_join(struct tls *tls);
 void tls_leave(struct tls *tls);
 
-/* `session` is a gnutls_session_t of a server before its handshake; whoever has it must have joined `tls` and stay. */
-status tls_serve(struct tls *tls, void *session) must_check;
+/* Who wants to know when a handshake is over. */
+struct tls_watch {
+    void (*done)(void *user);
+    void *user;
+};
+
+/* `session` is a gnutls_session_t of a server before its handshake, nobody else's pointer set; whoever has it must have
+ * joined `tls`, and `watch` must live as long. */
+status tls_serve(struct tls *tls, void *session, struct tls_watch *watch) must_check;

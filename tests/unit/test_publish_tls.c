@@ -1,5 +1,7 @@
 #include "tests/unit/publish_world.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +187,38 @@ static void test_certificate_that_comes_later(void **state) {
     assert_int_equal(asked(w, "ca.pem", "").http_status, 200);
 }
 
+static int connect_tcp(const struct world *w) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(w->port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* Who says nothing holds no place. Who begins a handshake holds one for a while; and the loop goes on. */
+static void test_handshakes_that_do_not_end(void **state) {
+    struct world *w = *state;
+    int silent[50], begun[HTTP_HANDSHAKES_MAX + 1];
+    serve_with(w, "");
+    for (unsigned i = 0; i < sizeof silent / sizeof *silent; i++)
+        silent[i] = connect_tcp(w);
+    assert_int_equal(asked(w, "ca.pem", "").http_status, 200);
+    for (unsigned i = 0; i < sizeof begun / sizeof *begun; i++) {
+        begun[i] = connect_tcp(w);
+        assert_int_equal(send(begun[i], "\x16\x03\x01\x02", 4, MSG_NOSIGNAL), 4);
+    }
+    uint64_t began = uv_hrtime();
+    struct client_job local = {.method = "GET", .path = "/liveness"};
+    ask(w, &local);
+    assert_int_equal(local.http_status, 200);
+    assert_int_equal(asked(w, "ca.pem", "").http_status, 200);
+    assert_true(uv_hrtime() - began > (HTTP_HANDSHAKE_MAX_SECONDS - 1) * NSEC_PER_SEC);
+    for (unsigned i = 0; i < sizeof silent / sizeof *silent; i++)
+        close(silent[i]);
+    for (unsigned i = 0; i < sizeof begun / sizeof *begun; i++)
+        close(begun[i]);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void) {
@@ -196,6 +230,7 @@ int main(void) {
         TEST(test_clients_need_a_certificate),
         TEST(test_renewed),
         TEST(test_certificate_that_comes_later),
+        TEST(test_handshakes_that_do_not_end),
     };
     int failed = cmocka_run_group_tests(tests, make_certificates, remove_certificates);
     curl_global_cleanup();
