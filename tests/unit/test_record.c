@@ -289,9 +289,10 @@ static void test_flood(void **state) {
     size_t grown = mallinfo2().uordblks - memory.uordblks;
     for (unsigned i = 0; i < AT_A_TIME; i++)
         close(fds[i]);
-    print_message("%u strangers in %u s: descriptors %u -> %u, memory +%zu, notices %u, committed %u of 10, term +%u\n",
-                  (unsigned)FLOOD, seconds, before, most, mallinfo2().uordblks > memory.uordblks ? grown : 0,
-                  nodes[leader].notices - notices, committed, (unsigned)(status_of(leader).term - term));
+    print_message(
+        "# %u strangers in %u s: descriptors %u -> %u, memory +%zu, notices %u, committed %u of 10, term +%u\n",
+        (unsigned)FLOOD, seconds, before, most, mallinfo2().uordblks > memory.uordblks ? grown : 0,
+        nodes[leader].notices - notices, committed, (unsigned)(status_of(leader).term - term));
     assert_true(most <= before + LET_IN_MAX);
     assert_true(nodes[leader].notices - notices <= seconds + 2); /* one a second, with the number of the others */
     assert_true(mallinfo2().uordblks < memory.uordblks + (1u << 20));
@@ -525,7 +526,7 @@ static bool is_noticed(char paths[2][512], const char *what, unsigned file, off_
     node_start(0);
     bool noticed = says_damaged_snapshot(paths);
     if (!noticed)
-        print_message("%s, %s at %d: \"%s\"\n", paths[file], what, (int)at, status_of(0).waiting);
+        print_message("# %s, %s at %d: \"%s\"\n", paths[file], what, (int)at, status_of(0).waiting);
     node_stop(0);
     return noticed;
 }
