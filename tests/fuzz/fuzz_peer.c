@@ -35,7 +35,7 @@ static bool decode(const struct frame *frame, const pb_msgdesc_t *fields) {
 }
 
 static bool terminated(const char *text, size_t size) { return memchr(text, '\0', size) != NULL; }
-#define TERMINATED(text) require(terminated(text, sizeof text))
+#define TERMINATED(text) require(terminated((text), sizeof(text)))
 
 static void part_look(const struct frame *frame) {
     struct part part;
