@@ -20,6 +20,11 @@ from cluster import BUILD  # noqa: E402
 KERNEL = "linux.uml"
 GUEST = pathlib.Path(__file__).resolve().with_name("guest.py")
 PATIENCE = 300  # seconds; everything takes long in a guest
+NO_PROGRAMS = "ptrace set fp regs failed"  # the processor has more registers than User-Mode Linux has room for
+
+
+class Unbootable(Exception):
+    """This machine cannot run such a guest."""
 
 
 class Machine:
@@ -55,6 +60,8 @@ class Machine:
                 line = self.lines.get(timeout=PATIENCE)
             except queue.Empty:
                 line = None
+            if line is None and any(NO_PROGRAMS in said for said in self.said):
+                raise Unbootable("User-Mode Linux cannot run programs on this processor")
             if line is None:
                 raise AssertionError(f"the guest did not say {pattern}:\n{''.join(self.said[-80:])}")
             self.said.append(line)

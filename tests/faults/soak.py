@@ -153,6 +153,8 @@ class Soak:
             try:
                 self.say({"fault": name, "seen": machine.check(name)})
                 self.faults += 1
+            except machine.Unbootable as error:
+                self.say({"fault": name, "not tried": str(error)})
             except AssertionError as error:
                 self.violations += 1
                 self.say({"violation": f"{name}: {error}"})
