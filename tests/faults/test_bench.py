@@ -23,7 +23,7 @@ TINY = {
     "commit": (["--rounds", "1", "--seconds", "1", "--durability", "quorum"], ["tps", "p50", "p99"]),
     "idle": (["--voters", "3", "--seconds", "1"], ["cpu", "memory", "disk", "packets", "switches"]),
     "sim": (["--seconds", "1", "--runs", "1"], ["median"]),
-    "cost": (["--members", "3", "--seconds", "1"], ["cpu", "bytes", "packets", "how"]),
+    "cost": (["--members", "3", "--seconds", "1"], ["cpu", "bytes", "packets", "switches", "memory"]),
     "publish": (["--rounds", "1", "--only", "http", "--only", "dns", "--only", "update"], ["median", "budget", "verdict"]),
     "serve": (["--seconds", "0.5", "--rounds", "1", "--watchers", "50"], ["rate", "cpu", "late", "wake", "left", "verdict"]),
     "lease": (["--leases", "1s", "--minutes", "0.02"], ["failovers", "per_hour", "tolerated", "left_least"]),
