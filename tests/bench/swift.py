@@ -10,7 +10,8 @@ class Memory:
     def __init__(self, _name, at, megabytes, _workshop):
         self.at = at
         at.mkdir(exist_ok=True)
-        run("mount", "-t", "tmpfs", "-o", f"size={2 * megabytes}m,mode=0700", "none", at)
+        # Room for a hundred changes of primary: each begins a file of WAL, and the old ones go when that has moved on.
+        run("mount", "-t", "tmpfs", "-o", f"size={10 * megabytes}m,mode=0700", "none", at)
         give(at)
 
     def power_cut(self):
