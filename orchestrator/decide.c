@@ -370,6 +370,16 @@ static unsigned rule_counting(const struct core *core, const Rule *rule) {
     return counting;
 }
 
+/* The data directory that we take it to have. A daemon that has just started does not know its own yet, and a new
+ * coordinator has heard of nobody: neither is a reason to leave the rule. */
+static uint32_t copy_in_rule(const struct core *core, const Rule *rule, uint32_t member) {
+    uint32_t copy = observation(core, member)->copy;
+    for (unsigned i = 0; i < rule->standbys_count && copy == 0; i++)
+        if (rule->standbys[i].member == member)
+            copy = rule->standbys[i].copy;
+    return copy;
+}
+
 /* The rule as it should be now: whoever counts joins, whoever has been absent leaves. */
 static void wanted_rule(struct core *core, const Rule *newest, Rule *ret_rule) {
     const Topology *topology = &core->topology;
@@ -379,7 +389,7 @@ static void wanted_rule(struct core *core, const Rule *newest, Rule *ret_rule) {
         return;
     for (unsigned i = 0; i < topology->members_count; i++) {
         const Member *member = &topology->members[i];
-        Copy copy = {.member = member->id, .copy = observation(core, member->id)->copy};
+        Copy copy = {.member = member->id, .copy = copy_in_rule(core, newest, member->id)};
         if (member->witness || member->observer || member->id == topology->primary.member)
             continue;
         bool in = rule_names_copy(newest, copy);

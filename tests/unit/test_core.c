@@ -1201,6 +1201,38 @@ static pb_size_t proposed_now(void) {
     return 0;
 }
 
+static void nobody_heard(void) { /* a coordinator that has just started, as m1 or beside it */
+    memset(&core.seen[2], 0, sizeof core.seen[2]);
+    core.heard_at[2] = 0;
+}
+static void daemon_just_started(void) { core.seen[2] = (Observation){.member = 3}; }
+static void directory_of_another_number(void) { core.seen[2].copy = 2; }
+
+/* Commits wait for m3 alone. It leaves the rule at once only if it tells that it is not the one named there. */
+static void test_rule_outlives_ignorance(void **state) {
+    (void)state;
+    static const struct {
+        const char *situation;
+        void (*arrange)(void);
+        bool leaves;
+    } rows[] = {{"not heard of yet", nobody_heard, false},
+                {"does not know its data directory yet", daemon_just_started, false},
+                {"has another data directory", directory_of_another_number, true}};
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        coordinating();
+        core.topology.members[1].witness = true;
+        core.topology.rules[0].standbys[0] = (Copy){3, 1};
+        core.topology.rules[0].standbys_count = 1;
+        rows[i].arrange();
+        if ((proposed_now() == Command_rule_begin_tag) != rows[i].leaves)
+            fail_msg("%s: %s", rows[i].situation, rows[i].leaves ? "stays" : "leaves at once");
+        core.now += msec(310);
+        core.heard_at[0] = core.now;
+        if (proposed_now() != Command_rule_begin_tag)
+            fail_msg("%s: stays for ever", rows[i].situation);
+    }
+}
+
 static void test_decide_without_observers(void **state) {
     (void)state;
     coordinating();
@@ -1425,6 +1457,7 @@ int main(void) {
         cmocka_unit_test(test_lease_without_observers),
         cmocka_unit_test(test_observer_promises_nothing),
         cmocka_unit_test(test_audience),
+        cmocka_unit_test(test_rule_outlives_ignorance),
         cmocka_unit_test(test_decide_without_observers),
         cmocka_unit_test(test_strict_rule_without_observers),
         cmocka_unit_test(test_switchover_to_an_observer),
