@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import statistics
+import tempfile
 import threading
 import time
 
@@ -41,7 +42,10 @@ class Publishers:
     def _configure(self):
         cluster = self.cluster
         ports = iter(free_ports(2 * len(cluster.members)))
-        self.server = nameserver.Knotd(cluster).start("example.org SOA")
+        # A name server is another machine, whose disk is not busy with our promotions.
+        self.memory = tempfile.TemporaryDirectory(dir="/dev/shm")
+        give(self.memory.name)
+        self.server = nameserver.Knotd(cluster, self.memory.name).start("example.org SOA")
         key = cluster.directory / "tsig"
         key.write_text(nameserver.SECRET + "\n", encoding="utf-8")
         key.chmod(0o600)
@@ -62,6 +66,7 @@ class Publishers:
 
     def close(self):
         self.cluster.close()
+        self.memory.cleanup()
 
 
 # ---- which port each form leads to, None while to none ----

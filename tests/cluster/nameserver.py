@@ -128,8 +128,11 @@ class Named(NameServer):
 
 
 class Knotd(NameServer):
-    def __init__(self, cluster):
+    """`storage` is where its journal is; it writes an update down before it answers."""
+
+    def __init__(self, cluster, storage=None):
         super().__init__(cluster, "knotd")
+        storage = storage or self.directory
         self.write("example.org.zone", ZONE)
         file = self.write("knot.conf", f"""
 server:
@@ -139,7 +142,7 @@ server:
     udp-workers: 1
     tcp-workers: 1
 database:
-    storage: "{self.directory}"
+    storage: "{storage}"
 key:
   - id: {KEY}
     algorithm: hmac-sha256
