@@ -17,7 +17,7 @@ enum operation_kind {
     OPERATE_CUT,     /* standby: cut the receiver, replay all; pledge `epoch`; result.position is final */
     OPERATE_FOLLOW,  /* standby: stream from `upstream` as `name`; reload, no restart */
     OPERATE_FETCH,   /* standby, cut: stream from `upstream`, which is cut as well, as `name` (of epoch 0: no rule has
-                      * it);   a CUT is to follow */
+                      * it); a CUT is to follow */
     OPERATE_PROMOTE, /* standby, cut, at `base`: write `rule`, promote to `timeline`, put standby.signal back */
     OPERATE_RULE,    /* primary: write `rule`, wait until every sender uses it; result.lsn = WAL end at that moment */
     OPERATE_CHECKPOINT, /* primary: an immediate one, before a planned stop */

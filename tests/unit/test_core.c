@@ -1201,7 +1201,7 @@ static pb_size_t proposed_now(void) {
     return 0;
 }
 
-static void nobody_heard(void) { /* a coordinator that has just started, as m1 or beside it */
+static void nobody_heard(void) { /* as by a coordinator that has just started */
     memset(&core.seen[2], 0, sizeof core.seen[2]);
     core.heard_at[2] = 0;
 }
