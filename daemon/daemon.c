@@ -10,7 +10,7 @@
 #include "base/panic.h"
 #include "systemd/notify.h"
 
-#define HEARTBEAT_MS    30
+#define HEARTBEAT_MS    100
 #define ELECTION_MS     300
 #define FEEDS_PER_LEASE 4 /* an observer is fresh for 7/8 of a lease: one question may stay without its answer */
 #define LEAVE_DEADLINE  msec(30000) /* SIGTERM: after this the daemon ends, whatever is still under way */
@@ -43,13 +43,15 @@ static void sleep_until(struct daemon *daemon, nsec at) {
 
 static void drain(struct daemon *daemon) {
     struct inbox_item *item;
-    bool stepped = false;
+    if (daemon->ending || inbox_is_empty(&daemon->inbox))
+        return;
+    record_hold(daemon->record);
     while (!daemon->ending && (item = inbox_take(&daemon->inbox)) != NULL) {
         step(daemon, &item->event);
         free(item);
-        stepped = true;
     }
-    if (!stepped || daemon->ending)
+    record_release(daemon->record);
+    if (daemon->ending)
         return;
     sleep_until(daemon, daemon->core.wake_at);
     upkeep_refresh(daemon);
@@ -183,6 +185,7 @@ static void on_watchdog(uv_timer_t *timer) {
     face_status_line(daemon, line, sizeof line);
     notify_status(line);
     notify_watchdog();
+    memory_tick(daemon, time_now());
     if (daemon->stopping_since != 0 && time_now() > daemon->stopping_since + LEAVE_DEADLINE)
         daemon_end(daemon, false, 1, "could not hand over in time");
 }

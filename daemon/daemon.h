@@ -43,6 +43,11 @@ struct daemon {
     uv_timer_t found_again;
     uv_signal_t signals[4];
 
+    struct memory {
+        uint64_t index; /* of the record, when it last changed */
+        nsec busy_at;   /* and when that was seen */
+        bool given_back;
+    } memory;
     uint64_t cluster_id; /* while the first command is being proposed */
     uint64_t raft_ids[MEMBERS_MAX];
     bool readmitting; /* such a command is being proposed */
@@ -84,5 +89,8 @@ void hands_paused(void *user);
 /* ---- face.c ---- */
 void face_fill(void *user, struct face *ret_face);
 void face_status_line(const struct daemon *daemon, char *buffer, size_t size);
+/* ---- memory.c ---- */
+/* Once a second: when nothing has happened for a while, gives memory back. */
+void memory_tick(struct daemon *daemon, nsec now);
 /* ---- upkeep.c ---- */
 void upkeep_refresh(struct daemon *daemon);

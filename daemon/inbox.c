@@ -38,6 +38,8 @@ struct inbox_item *inbox_add(struct inbox *inbox, enum event_kind kind) {
     return item;
 }
 
+bool inbox_is_empty(const struct inbox *inbox) { return inbox->first == NULL; }
+
 struct inbox_item *inbox_take(struct inbox *inbox) {
     struct inbox_item *item = inbox->first;
     if (item == NULL)

@@ -25,3 +25,4 @@ void inbox_init(struct inbox *inbox);
 struct inbox_item *inbox_add(struct inbox *inbox, enum event_kind kind);
 /* The oldest item, the caller's to free; NULL if there is none. */
 struct inbox_item *inbox_take(struct inbox *inbox);
+bool inbox_is_empty(const struct inbox *inbox);

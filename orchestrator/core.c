@@ -28,6 +28,17 @@ bool due(struct core *core, nsec at) {
     return false;
 }
 
+static bool is_busy(const struct core *core, const struct actions *actions) {
+    for (unsigned i = 0; i < actions->count; i++)
+        if (actions->list[i].kind == ACTION_SEND)
+            return true;
+    return core->looked && is_primary(core);
+}
+
+bool due_about(struct core *core, const struct actions *actions, nsec last, nsec every) {
+    return due(core, last + every) || (core->now >= last + every / 4 * 3 && is_busy(core, actions));
+}
+
 struct action *act(struct actions *actions, enum action_kind kind) {
     require(actions->count < ACTIONS_MAX);
     struct action *action = &actions->list[actions->count++];
@@ -275,6 +286,7 @@ void core_step(struct core *core, const struct event *event, struct actions *ret
     core->now = event->now;
     core->wall_ms = event->wall_ms;
     core->wake_at = NSEC_NEVER;
+    core->looked = event->kind == EVENT_FACTS;
     ret_actions->count = 0;
     absorb(core, event, ret_actions);
     ask_to_be_synced(core, ret_actions);

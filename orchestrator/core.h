@@ -32,7 +32,7 @@ struct lease {
     uint32_t epoch;
     nsec endorsed_until[MEMBERS_MAX]; /* by member id - 1; send time + duration - margin */
     nsec until;                       /* a majority's */
-    nsec next_renewal;
+    nsec renewed_at;                  /* when the last renewal was sent; 0 = none was */
 };
 
 /* A standby that receives nothing: its position is final until it follows or starts again. */
@@ -97,7 +97,7 @@ struct core {
     bool proposing[2]; /* by enum proposer */
     nsec propose_again_at[2];
 
-    bool facts_known;
+    bool facts_known, looked; /* the latter: in this step */
     struct facts facts;
     nsec heard_at[MEMBERS_MAX]; /* by member id - 1, of its observation; 0 = never */
     struct {

@@ -26,10 +26,13 @@ static bool may_renew(const struct core *core) {
            core->relinquished_epoch != core->topology.epoch;
 }
 
+static nsec renewal_every(const struct core *core) {
+    return core->lease.until == 0 ? FIRST_RENEWALS : msec(core->topology.settings.lease_ms) / RENEWALS_PER_LEASE;
+}
+
 static void send_renewal(struct core *core, struct actions *actions) {
     uint32_t lease_ms = core->topology.settings.lease_ms * (planted(MIXED) ? 2 : 1);
-    core->lease.next_renewal =
-        core->now + (core->lease.until == 0 ? FIRST_RENEWALS : msec(lease_ms) / RENEWALS_PER_LEASE);
+    core->lease.renewed_at = core->now;
     struct action *action = act(actions, ACTION_SEND);
     action->send.audience = SEND_VOTERS;
     action->send.message = (Message){.which_body = Message_renew_tag};
@@ -45,9 +48,9 @@ void lease_step(struct core *core, struct actions *actions) {
         return;
     if (core->lease.epoch != core->topology.epoch)
         core->lease = (struct lease){.epoch = core->topology.epoch};
-    if (due(core, core->lease.next_renewal))
+    if (due_about(core, actions, core->lease.renewed_at, renewal_every(core)))
         send_renewal(core, actions);
-    (void)due(core, core->lease.next_renewal);
+    (void)due(core, core->lease.renewed_at + renewal_every(core));
 }
 
 /* The latest moment that a majority of voters has promised us. */

@@ -114,10 +114,11 @@ static bool changed_urgently(const Observation *own, const Observation *sent) {
 
 /* To whom this is to be told now: voters want to hear of each other often, observers and what is told to them costs
  * less. False: to nobody yet. */
-static bool audience_now(struct core *core, const Observation *own, enum audience *ret_audience) {
-    bool all = due(core, core->all_observed_at + OBSERVE_SELDOM) || changed_urgently(own, &core->sent);
+static bool audience_now(struct core *core, const struct actions *actions, const Observation *own,
+                         enum audience *ret_audience) {
+    bool all = due_about(core, actions, core->all_observed_at, OBSERVE_SELDOM) || changed_urgently(own, &core->sent);
     *ret_audience = all && !is_observer(core) ? SEND_ALL : SEND_VOTERS;
-    return all || (!is_observer(core) && due(core, core->observed_at + OBSERVE_EVERY));
+    return all || (!is_observer(core) && due_about(core, actions, core->observed_at, OBSERVE_EVERY));
 }
 
 static void tell(struct core *core, struct actions *actions, const Observation *own, enum audience audience) {
@@ -149,7 +150,7 @@ void observe_step(struct core *core, struct actions *actions) {
     core->seen[core->self - 1] = own;
     core->heard_at[core->self - 1] = core->now;
     voter_relinquished(core, core->self, own.relinquished_epoch);
-    if (audience_now(core, &own, &audience))
+    if (audience_now(core, actions, &own, &audience))
         tell(core, actions, &own, audience);
     (void)due(core, core->all_observed_at + OBSERVE_SELDOM);
     if (!is_observer(core))

@@ -6,6 +6,9 @@
 /* ---- core.c ---- */
 /* True once `at` has passed; before that, asks for a step at `at`. */
 bool due(struct core *core, nsec at);
+/* True also from three quarters of `every` on, when something is under way anyway: new facts, or a message. What is
+ * told together costs everyone one waking instead of two. */
+bool due_about(struct core *core, const struct actions *actions, nsec last, nsec every);
 struct action *act(struct actions *actions, enum action_kind kind);
 void say(struct actions *actions, bool warning, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Starts a command decided on the present epoch. NULL while the last proposal of this proposer is under way. */

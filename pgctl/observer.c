@@ -7,7 +7,7 @@
 
 #include "pgctl/internal.h"
 
-#define IDLE_MS     200
+#define IDLE_MS     190 /* what is seen is told every 200 ms: see due_about */
 #define FLUX_MS     20
 #define HASTE_MS    10
 #define STARTING_MS 100          /* each try before it answers is a line in its log */

@@ -18,7 +18,9 @@
 #define LAG_INTERVAL_MS 1000
 /* Making the texts costs more than anything else an idle daemon does: so often when neither record nor freshness
  * changed, which are shown at once. */
-#define LOOK_INTERVAL_MS 50
+#define LOOK_INTERVAL_MS 200
+/* Something happens many times a second, and then we are asked to look: a timer is there only in case it does not. */
+#define PATIENCE_MS 100
 
 struct publish {
     uv_loop_t *loop;
@@ -84,7 +86,7 @@ static bool take_news(struct publish *publish, const struct face *face) {
 static void lags_changed(struct publish *publish) {
     uint64_t passed_ms = uv_now(publish->loop) - publish->lags_shown_at;
     if (passed_ms < LAG_INTERVAL_MS) {
-        look_again_in(publish, LAG_INTERVAL_MS - passed_ms);
+        look_again_in(publish, LAG_INTERVAL_MS - passed_ms + PATIENCE_MS);
         return;
     }
     publish->lags_shown_at = uv_now(publish->loop);
@@ -127,7 +129,7 @@ void publish_changed(struct publish *publish) {
     const struct face *face = routes_face(&publish->routes);
     uint64_t rest = rest_ms(publish, face);
     if (rest > 0) {
-        look_again_in(publish, rest);
+        look_again_in(publish, rest + PATIENCE_MS);
         return;
     }
     uv_timer_stop(&publish->timer);

@@ -104,14 +104,42 @@ static void stream_write(struct connection *connection, uv_stream_t *stream, con
         connection_close(connection, uv_strerror(result));
 }
 
+static void held_write(struct connection *connection) {
+    if (connection->held_used > 0)
+        stream_write(connection, (uv_stream_t *)&connection->tcp, connection->held, connection->held_used);
+    connection->held_used = 0;
+}
+
+void connections_release(struct record *record) {
+    for (struct connection *c = record->connections; c != NULL; c = c->next)
+        if (c->state != CONNECTION_CLOSING)
+            held_write(c);
+}
+
+/* True if the frame is held, with those before it. */
+static bool frame_hold(struct connection *connection, enum frame_type type, const uint8_t *payload, size_t length) {
+    size_t size = FRAME_HEADER_BYTES + length;
+    if (!connection->record->holding)
+        return false;
+    if (connection->held_used + size > HELD_BYTES_MAX)
+        held_write(connection);
+    if (size > HELD_BYTES_MAX)
+        return false;
+    frame_write(connection->held + connection->held_used, type, payload, length);
+    connection->held_used += size;
+    return true;
+}
+
 void connection_send(struct connection *connection, enum frame_type type, const uint8_t *payload, size_t length) {
     if (connection->state == CONNECTION_CLOSING || connection->refusing)
+        return;
+    connection->sent_at = time_now();
+    if (frame_hold(connection, type, payload, length))
         return;
     uint8_t *frame = malloc(FRAME_HEADER_BYTES + length);
     if (frame == NULL)
         return;
     frame_write(frame, type, payload, length);
-    connection->sent_at = time_now();
     stream_write(connection, (uv_stream_t *)&connection->tcp, frame, FRAME_HEADER_BYTES + length);
     free(frame);
 }

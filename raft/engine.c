@@ -361,8 +361,10 @@ static void contact_note(struct record *record, const struct raft_message *messa
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && engine->raft.state == RAFT_LEADER && peer != NULL) {
         peer->answered_at = time_now();
         log_note(peer, &message->append_entries_result);
-    } else if (from_leader(message) && engine->raft.state == RAFT_FOLLOWER)
+    } else if (from_leader(message) && engine->raft.state == RAFT_FOLLOWER) {
         engine->quorum_heard_at = time_now();
+        record_heard_leader(record, engine->quorum_heard_at);
+    }
 }
 
 void engine_receive(struct record *record, struct raft_message *message) {
@@ -586,8 +588,8 @@ static bool read_says_damaged(int result) {
     return result != RAFT_NOMEM && result != RAFT_NOSPACE && result != RAFT_TOOMANY;
 }
 
-/* libraft is to tick every heartbeat_ms. Told after its start that a heartbeat is due after 0 ms, it sends one with
- * every tick and never holds back new entries because a follower was slow to answer the last one. */
+/* When libraft ticks is ours to say. Told after its start that a heartbeat is due after 0 ms, it sends one with every
+ * tick and never holds back new entries because a follower was slow to answer the last one. */
 static status engine_start(struct record *record, const char *path, struct error *error) {
     struct engine *engine = &record->engine;
     engine->starting = true;
@@ -805,14 +807,17 @@ void engine_tick(struct record *record, nsec now) {
         progress_watch(record, now);
 }
 
-/* A follower has nothing to do before it begins to miss its leader: that saves half of what an idle member costs. */
+/* A leader ticks to send heartbeats. A follower has nothing to do before it begins to miss its leader: that saves half
+ * of what an idle member costs. */
 unsigned engine_tick_after(const struct record *record, nsec now) {
-    nsec quiet_until = record->engine.quorum_heard_at + msec(record->election_ms / 2);
-    bool follows = record->engine.started && record->engine.raft.state == RAFT_FOLLOWER;
-    if (!follows || now >= quiet_until)
+    const struct engine *engine = &record->engine;
+    nsec quiet_until = engine->quorum_heard_at + msec(record->election_ms - record->tick_ms);
+    if (engine_leads(record))
         return record->heartbeat_ms;
+    if (!engine->started || engine->raft.state != RAFT_FOLLOWER || now >= quiet_until)
+        return record->tick_ms;
     unsigned after = (unsigned)((quiet_until - now) / NSEC_PER_MSEC);
-    return after > record->heartbeat_ms ? after : record->heartbeat_ms;
+    return after > record->tick_ms ? after : record->tick_ms;
 }
 
 /* ---- voters and leadership ---- */

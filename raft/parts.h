@@ -27,20 +27,22 @@
 #include "raft/record.h"
 #include "raft/resolve.h"
 
-#define PEER_PROTOCOL     2
-#define CLUSTER_NAME_MAX  63
-#define HELLO_BYTES_MAX   2048 /* largest frame before the hello has been accepted */
-#define SEND_BACKLOG_MAX  1048576
-#define CONNECTIONS_MAX   (2 * MEMBERS_MAX + 8 * VOTERS_MAX) /* accepted ones */
-#define STRANGERS_MAX     16 /* accepted, hello not yet seen; and one for each observer */
-#define GREETING_MAX      (1 * NSEC_PER_SEC)
-#define RECONNECT_AFTER   msec(100)
-#define RECONNECT_REFUSED msec(1000)
-#define OBSERVER_TICK_MS  100 /* instead of the heartbeat's */
-#define USER_TIMEOUT_MS   500
-#define WHY_MAX           1536
-#define DISK_STALL_MAX    (5 * NSEC_PER_SEC)
-#define PROPOSALS_MAX     1024
+#define PEER_PROTOCOL      2
+#define CLUSTER_NAME_MAX   63
+#define HELLO_BYTES_MAX    2048 /* largest frame before the hello has been accepted */
+#define SEND_BACKLOG_MAX   1048576
+#define HELD_BYTES_MAX     1024                               /* a renewal, an endorsement and an observation */
+#define CONNECTIONS_MAX    (2 * MEMBERS_MAX + 8 * VOTERS_MAX) /* accepted ones */
+#define STRANGERS_MAX      16 /* accepted, hello not yet seen; and one for each observer */
+#define GREETING_MAX       (1 * NSEC_PER_SEC)
+#define RECONNECT_AFTER    msec(100)
+#define RECONNECT_REFUSED  msec(1000)
+#define OBSERVER_TICK_MS   100 /* instead of what is below */
+#define TICKS_PER_ELECTION 10
+#define USER_TIMEOUT_MS    500
+#define WHY_MAX            1536
+#define DISK_STALL_MAX     (5 * NSEC_PER_SEC)
+#define PROPOSALS_MAX      1024
 
 _Static_assert(sizeof(((PeerPropose *)0)->command.bytes) == COMMAND_BYTES_MAX, "peer.options: command");
 _Static_assert(sizeof(((PeerHello *)0)->member) == NAME_MAX_LENGTH + 1, "peer.options: member");
@@ -70,6 +72,8 @@ struct connection {
     nsec heard_at, sent_at;
     uint8_t *input;
     size_t input_used, input_size;
+    uint8_t held[HELD_BYTES_MAX]; /* frames that wait for record_release */
+    size_t held_used;
     unsigned handles; /* not yet closed */
     char name[96];    /* for people */
 
@@ -96,6 +100,7 @@ void connection_send_message(struct connection *connection, enum frame_type type
 /* Tells the other side why before it closes. */
 void connection_refuse(struct connection *connection, const char *why, bool stale);
 size_t connection_backlog(const struct connection *connection);
+void connections_release(struct record *record);
 void connections_tick(struct record *record, nsec now);
 void connections_close(struct record *record);
 
@@ -210,7 +215,7 @@ struct engine {
     struct raft_uv_transport transport;
     struct raft_tracer tracer;
     raft_uv_accept_cb accept;
-    raft_io_tick_cb tick; /* wanted every heartbeat_ms */
+    raft_io_tick_cb tick; /* a leader's sends its heartbeats */
     raft_io_recv_cb receive;
     bool inited, started;
     bool starting; /* within raft_start */
@@ -276,11 +281,12 @@ struct record {
     unsigned peers_count, self, founder, observers;
     struct record_shared_line *shared;
     unsigned shared_count;
-    unsigned heartbeat_ms, election_ms, freshness_ms;
+    unsigned heartbeat_ms, election_ms, tick_ms, freshness_ms;
     struct identity identity;
     struct engine engine;
     struct feed feed;
     bool failed, closing, closed_engine;
+    bool holding;         /* see record_hold */
     char damage[WHY_MAX]; /* why our record can't be used; then nothing but this is told to anybody; "" = it can */
     nsec rejoin_stuck_at; /* since when a change of the voters has been refused; 0 = it has not */
     void (*closed)(void *user);
@@ -289,6 +295,7 @@ struct record {
     uv_tcp_t listener;
     struct connection *connections;
     uv_timer_t timer;
+    nsec ticked_at;
     uv_idle_t idle; /* runs while something is deferred */
     uv_check_t check;
     uv_prepare_t prepare;
@@ -311,6 +318,8 @@ struct record {
 
 void record_defer(struct record *record); /* another turn is wanted */
 void record_tick_soon(struct record *record);
+/* What a follower's tick has to do, it does when it has been woken anyway. */
+void record_heard_leader(struct record *record, nsec now);
 void record_fatal(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Rate limited. */
 void record_notice(struct record *record, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -7,10 +7,10 @@
 /* One message connection for each pair of voters, dialled by the one earlier in the list of members; and one from each
  * observer to each voter. */
 
-#define PING_AFTER(record) msec((record)->election_ms / 2)
-#define SILENCE_MAX        (2 * NSEC_PER_SEC)
-#define PING_SELDOM        msec(1300) /* between a voter and an observer, who tell each other something every second */
-#define RECONNECT_SELDOM   msec(500)  /* of observers: there may be a hundred */
+#define PING_AFTER       msec(500)
+#define SILENCE_MAX      (2 * NSEC_PER_SEC)
+#define PING_SELDOM      msec(1300) /* between a voter and an observer, who tell each other something every second */
+#define RECONNECT_SELDOM msec(500)  /* of observers: there may be a hundred */
 
 struct peer *peer_named(struct record *record, const char *name) {
     for (unsigned i = 0; i < record->peers_count; i++)
@@ -178,7 +178,7 @@ static void peer_tick(struct record *record, struct peer *peer, nsec now) {
             peer_dial(record, peer, now);
     } else if (peer->messages->state == CONNECTION_OPEN && now > peer->messages->heard_at + SILENCE_MAX) {
         connection_close(peer->messages, "silent");
-    } else if (peer_reachable(peer) && now > peer->messages->sent_at + (seldom ? PING_SELDOM : PING_AFTER(record))) {
+    } else if (peer_reachable(peer) && now > peer->messages->sent_at + (seldom ? PING_SELDOM : PING_AFTER)) {
         connection_send(peer->messages, FRAME_PING, NULL, 0);
     }
 }
@@ -242,6 +242,13 @@ static void send_to_peer(struct record *record, struct peer *peer, const uint8_t
         send_to_self(record, bytes, length);
     else if (peer->up && peer_reachable(peer) && connection_backlog(peer->messages) < SEND_BACKLOG_MAX)
         connection_send(peer->messages, FRAME_MESSAGE, bytes, length);
+}
+
+void record_hold(struct record *record) { record->holding = true; }
+
+void record_release(struct record *record) {
+    record->holding = false;
+    connections_release(record);
 }
 
 void record_send(struct record *record, const char *name, const uint8_t *bytes, size_t length) {

@@ -150,12 +150,13 @@ static unsigned tick_after(const struct record *record, nsec now) {
     bool quiet = all_up(record) && record->proposals == NULL;
     if (record_observes(record))
         return quiet ? feed_tick_after(record, now) : OBSERVER_TICK_MS;
-    return quiet ? engine_tick_after(record, now) : record->heartbeat_ms;
+    return quiet ? engine_tick_after(record, now) : record->tick_ms;
 }
 
 static void on_timer(uv_timer_t *timer) {
     struct record *record = timer->data;
     nsec now = time_now();
+    record->ticked_at = now;
     uv_timer_start(timer, on_timer, tick_after(record, now), 0);
     if (record_silent(record))
         return;
@@ -170,7 +171,12 @@ static void on_timer(uv_timer_t *timer) {
 
 void record_tick_soon(struct record *record) {
     if (!record_silent(record))
-        uv_timer_start(&record->timer, on_timer, record->heartbeat_ms, 0);
+        uv_timer_start(&record->timer, on_timer, record->tick_ms, 0);
+}
+
+void record_heard_leader(struct record *record, nsec now) {
+    if (now > record->ticked_at + msec(record->election_ms / 2) && !record->closing)
+        uv_timer_start(&record->timer, on_timer, 0, 0);
 }
 
 static void on_check(uv_check_t *check) { engine_poll(check->data); }
@@ -200,7 +206,7 @@ static status config_check(const struct record_config *config, struct error *err
         return error_set(error, "directory name %s is too long", config->directory);
     if (strlen(config->cluster_name) > CLUSTER_NAME_MAX)
         return error_set(error, "cluster name %s is longer than %d", config->cluster_name, CLUSTER_NAME_MAX);
-    if (config->heartbeat_ms == 0 || config->election_ms < 4 * config->heartbeat_ms)
+    if (config->heartbeat_ms == 0 || config->election_ms < 3 * config->heartbeat_ms)
         return error_set(error, "an election timeout of %u ms does not go with a heartbeat of %u ms",
                          config->election_ms, config->heartbeat_ms);
     return OK;
@@ -250,6 +256,7 @@ static struct record *record_new(uv_loop_t *loop, const struct record_config *co
     }
     record->heartbeat_ms = config->heartbeat_ms;
     record->election_ms = config->election_ms;
+    record->tick_ms = config->election_ms / TICKS_PER_ELECTION;
     record->freshness_ms = config->freshness_ms > 100 ? config->freshness_ms : 100;
     record->founder = founder_of(config);
     record->to_self_end = &record->to_self;

@@ -40,7 +40,7 @@ struct record_config {
     unsigned peers_count;
     const struct record_shared_line *shared;
     unsigned shared_count;
-    unsigned heartbeat_ms; /* 25 to 30 */
+    unsigned heartbeat_ms; /* a third of an election timeout at most; commits do not wait for one */
     unsigned election_ms;  /* 250 to 300 */
     unsigned freshness_ms; /* how often an observer asks whether its voter is in touch with a quorum; >= 100 */
     const char *refused;   /* why the record in the directory must not be used; NULL = it may */
@@ -98,6 +98,9 @@ void record_propose(struct record *record, const uint8_t *command, size_t length
 /* Best effort, unordered across reconnections, dropped when the peer is not connected or 1 MiB behind. To ourselves
  * too: delivered on the next turn of the loop. Peers of an observation are all members: name = NULL. */
 void record_send(struct record *record, const char *name, const uint8_t *bytes, size_t length);
+/* What is sent between these two goes to each peer in one piece: it costs the peer one waking. */
+void record_hold(struct record *record);
+void record_release(struct record *record);
 
 /* Hand the leadership to `name`, or to the voter most up to date if NULL. No promise; the role callback tells. */
 void record_step_aside(struct record *record, const char *name);

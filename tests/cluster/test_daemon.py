@@ -106,8 +106,9 @@ def test_all_killed_and_started(trio, ledger):
 
 @pytest.mark.skipif("asan" in BUILD.name, reason="sanitizers cost memory and time")
 def test_idle_cost(trio):
-    """An idle ttorchd needs little memory, and does not spin; `./dev bench idle` has the figures. What it takes is the
-    least of three samples: more than that other processes, and work that is just due, may cause."""
+    """An idle ttorchd needs little memory, once it has given back what its start took, and does not spin; `./dev bench
+    idle` has the figures. What it takes is the least of three samples: more than that other processes, and work that is
+    just due, may cause."""
     pids = [member.daemon.pid for member in trio.members]
 
     def share(pid, seconds):
@@ -120,8 +121,8 @@ def test_idle_cost(trio):
         return (spent() - before) / (time.monotonic() - begun)
 
     for pid in pids:
-        assert int(stat(pid)[21]) * os.sysconf("SC_PAGESIZE") < 15 * 2**20
+        trio.wait(lambda pid=pid: int(stat(pid)[21]) * os.sysconf("SC_PAGESIZE") < 10 * 2**20, 15, "memory is given back")
         shares = []
-        while len(shares) < 3 and min(shares, default=1) > 0.015:
+        while len(shares) < 3 and min(shares, default=1) > 0.008:
             shares.append(share(pid, 2))
-        assert min(shares) < 0.03, f"shares of a core: {shares}"
+        assert min(shares) < 0.015, f"shares of a core: {shares}"

@@ -25,6 +25,7 @@ struct node {
     uint64_t founded_id, found_ids[MEMBERS];
     uint64_t admitted[MEMBERS]; /* raft ids of observers */
     unsigned found_calls, messages_seen, notices, restored;
+    size_t message_length;
     char message_from[32], why[MEMBERS][1536], fatal[512], notice[1536];
     bool up[MEMBERS], closed, propose_on_found;
     enum record_role role;
@@ -44,6 +45,7 @@ extern struct node nodes[MEMBERS];
 extern struct record_peer peers[MEMBERS];
 extern struct record_shared_line lines[2];
 extern const struct record_callbacks callbacks;
+#define HEARTBEAT_MS 100               /* as ttorchd's */
 extern unsigned members, heartbeat_ms; /* of those that are opened now */
 
 #define run_until(condition, user) assert_true(run_until_deadline(condition, user, DEADLINE))

@@ -1367,6 +1367,59 @@ static void see(uint32_t copy, DataState data) {
     core_step(&core, &(struct event){.kind = EVENT_FACTS, .now = core.now, .facts = &facts}, &actions);
 }
 
+enum spoken { NOTHING = 0, OBSERVATION = 1, RENEWAL = 2, ENDORSEMENT = 4 };
+
+static unsigned spoken(void) {
+    unsigned said = 0;
+    for (unsigned i = 0; i < actions.count; i++) {
+        pb_size_t body = actions.list[i].send.message.which_body;
+        if (actions.list[i].kind == ACTION_SEND)
+            said |= body == Message_observation_tag ? OBSERVATION : body == Message_renew_tag ? RENEWAL : ENDORSEMENT;
+    }
+    return said;
+}
+
+static void look_in(unsigned ms) {
+    core.now += msec(ms);
+    see(core.facts.copy, core.facts.data);
+}
+
+static void renewed_in(unsigned ms) {
+    Message message = {.which_body = Message_renew_tag,
+                       .body.renew = {.epoch = 3, .sent_at = core.now, .duration_ms = 2000}};
+    core.now += msec(ms);
+    core_step(&core,
+              &(struct event){.kind = EVENT_MESSAGE, .now = core.now, .message = {.from = "m1", .message = &message}},
+              &actions);
+}
+
+/* A primary looks at its server every 190 ms, and a standby hears from it as often: then they speak, and neither has to
+ * be woken for it at 200 ms. */
+static void test_what_is_told_together(void **state) {
+    (void)state;
+    standing_epoch(1);
+    serving();
+    core.lease = (struct lease){.epoch = 3, .until = core.now + msec(1800)};
+    look_in(1);
+    assert_int_equal(spoken(), OBSERVATION | RENEWAL);
+    look_in(140);
+    assert_int_equal(spoken(), NOTHING);
+    look_in(50);
+    assert_int_equal(spoken(), OBSERVATION | RENEWAL);
+    standing_epoch(2);
+    streaming();
+    look_in(1);
+    assert_int_equal(spoken(), OBSERVATION);
+    look_in(190);
+    assert_int_equal(spoken(), NOTHING);
+    renewed_in(2);
+    assert_int_equal(spoken(), OBSERVATION | ENDORSEMENT);
+    renewed_in(100);
+    assert_int_equal(spoken(), ENDORSEMENT);
+    look_in(100);
+    assert_int_equal(spoken(), OBSERVATION);
+}
+
 /* A clone is said to have failed, and yet it is there; then it is lost, and a backup put in its place. */
 static void test_a_number_is_given_once(void **state) {
     (void)state;
@@ -1440,6 +1493,7 @@ int main(void) {
         cmocka_unit_test(test_stuck_rules_end_the_epoch),
         cmocka_unit_test(test_fetch),
         cmocka_unit_test(test_strict_names_what_is_there),
+        cmocka_unit_test(test_what_is_told_together),
         cmocka_unit_test(test_a_number_is_given_once),
         cmocka_unit_test(test_reconcile_standby),
         cmocka_unit_test(test_reconcile_primary),

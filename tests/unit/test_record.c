@@ -431,7 +431,30 @@ static void test_messages(void **state) {
     record_send(nodes[1].record, "m3", (const uint8_t *)"hello", 5);
     run_until(is_heard, NULL);
     assert_string_equal(nodes[0].message_from, "m2");
+    assert_int_equal(nodes[0].message_length, 5);
     assert_string_equal(nodes[1].message_from, "m2");
+}
+
+static bool is_told(void *user) { return nodes[0].messages_seen == *(unsigned *)user; }
+
+/* More than fits into what a connection holds back, and one that does not fit at all. */
+static void test_messages_held(void **state) {
+    enum { MANY = 100, LONG = 2000 };
+    static const uint8_t bytes[LONG] = "hello";
+    unsigned none = 0, all = MANY + 1;
+    (void)state;
+    cluster_start();
+    run_until(is_all_up, NULL);
+    record_hold(nodes[1].record);
+    record_send(nodes[1].record, "m1", bytes, 5);
+    run_for(msec(50));
+    assert_true(is_told(&none));
+    for (unsigned i = 1; i < MANY; i++)
+        record_send(nodes[1].record, "m1", bytes, 5);
+    record_send(nodes[1].record, "m1", bytes, LONG);
+    record_release(nodes[1].record);
+    run_until(is_told, &all);
+    assert_int_equal(nodes[0].message_length, LONG); /* the last, still */
 }
 
 static void test_step_aside(void **state) {
@@ -664,6 +687,7 @@ int main(void) {
                                        record_test(test_different_line),
                                        record_test(test_propose),
                                        record_test(test_messages),
+                                       record_test(test_messages_held),
                                        record_test(test_step_aside),
                                        record_test(test_new_leader_commits),
                                        record_test(test_lose_one_then_all),
