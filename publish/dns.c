@@ -39,7 +39,8 @@ static void look(struct dns *dns) {
     dns->callbacks.face(dns->user, &dns->face);
     dns_view_of(&dns->face, dns->max_lag_bytes, &view);
     if (dns->update != NULL)
-        dns_update_tell(dns->update, &view, strcmp(dns->face.leader, dns->face.name) == 0);
+        dns_update_tell(dns->update, &view, dns->face.topology->settings.lease_ms,
+                        strcmp(dns->face.leader, dns->face.name) == 0);
     if (memcmp(&view, &dns->view, sizeof view) == 0)
         return;
     dns->view = view;

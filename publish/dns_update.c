@@ -9,6 +9,7 @@
 #define CHECK_MS       60000 /* the server may have been restored from somewhere */
 #define OTHERS_MS      3000  /* the coordinator goes first, then the members by their number */
 #define OTHERS_STEP_MS 500
+#define STANDBYS_MS    1000 /* what is new of standbys alone waits for so long */
 #define RETRY_MIN_MS   500
 #define RETRY_MAX_MS   15000
 
@@ -40,6 +41,8 @@ struct dns_update {
     struct dns_view wanted, sent;
     bool acknowledged; /* the server has `wanted` */
     bool held;         /* or something newer */
+    uint64_t since_ms; /* since when the server has other standbys than `wanted`, and else the same; 0: it has not */
+    uint32_t lease_ms;
     bool mark_known, marked;
     struct dns_mark mark; /* as last seen */
     uint64_t index;
@@ -67,18 +70,64 @@ static uint64_t retry_ms(unsigned failures) {
     return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
 }
 
+/* When none streams it is perhaps the primary that is gone: after a lease there is another. */
+static uint64_t patience_ms(const struct dns_update *update) {
+    const struct dns_view *view = &update->wanted;
+    bool none = view->standbys.count == 0 || view->standbys.members[0] == view->primary.members[0];
+    return none ? STANDBYS_MS + update->lease_ms : STANDBYS_MS;
+}
+
 static uint64_t due_ms(const struct dns_update *update) {
     if (update->failures > 0)
         return retry_ms(update->failures);
     if (update->acknowledged || update->held)
         return CHECK_MS;
-    return update->coordinator ? 0 : OTHERS_MS + (uint64_t)update->number * OTHERS_STEP_MS;
+    if (!update->coordinator)
+        return OTHERS_MS + (uint64_t)update->number * OTHERS_STEP_MS;
+    uint64_t due_ms = update->since_ms > 0 ? update->since_ms + patience_ms(update) : 0;
+    uint64_t now_ms = uv_now(update->loop);
+    return due_ms > now_ms ? due_ms - now_ms : 0;
 }
 
 static void rest(struct dns_update *update) {
     update->step = STEP_IDLE;
     if (update->telling && !update->closing)
         uv_timer_start(&update->timer, on_timer, due_ms(update), 0);
+}
+
+/* ---- what is new ---- */
+
+/* What was sent may have been overtaken by news meanwhile: they differ in more than the index. */
+static bool same_records(const struct dns_view *a, const struct dns_view *b) {
+    struct dns_view copy = *a;
+    copy.index = b->index;
+    return memcmp(&copy, b, sizeof copy) == 0;
+}
+
+static bool same_primary(const struct dns_view *a, const struct dns_view *b) {
+    struct dns_view copy = *a;
+    copy.standbys = b->standbys;
+    copy.any = b->any;
+    return same_records(&copy, b);
+}
+
+/* The server has what was sent. Standbys go when a primary does and come back after it; and a server may be slow with
+ * an update that follows another one. So what is new of them alone waits, lest the next primary has to; most of it
+ * never has to be told. */
+static void compare(struct dns_update *update) {
+    update->acknowledged = same_records(&update->sent, &update->wanted);
+    if (update->acknowledged || !same_primary(&update->sent, &update->wanted))
+        update->since_ms = 0;
+    else if (update->since_ms == 0)
+        update->since_ms = uv_now(update->loop);
+}
+
+static void take_news(struct dns_update *update, const struct dns_view *view) {
+    bool has_sent = update->acknowledged || update->since_ms > 0;
+    update->wanted = *view;
+    update->held = false;
+    if (has_sent)
+        compare(update);
 }
 
 /* ---- how it went ---- */
@@ -104,15 +153,8 @@ static void went_right(struct dns_update *update) {
     update->notice(update->user, text);
 }
 
-/* What was sent may have been overtaken by news meanwhile: they differ in more than the index. */
-static bool same_records(const struct dns_view *a, const struct dns_view *b) {
-    struct dns_view copy = *a;
-    copy.index = b->index;
-    return memcmp(&copy, b, sizeof copy) == 0;
-}
-
 static void has_it(struct dns_update *update) {
-    update->acknowledged = same_records(&update->sent, &update->wanted);
+    compare(update);
     update->held = false;
     if (update->acknowledged)
         update->index = update->wanted.index;
@@ -207,6 +249,9 @@ static void go(struct dns_update *update, enum step step) {
     }
     uv_timer_stop(&update->timer);
     update->sent = update->wanted;
+    update->since_ms = 0;
+    if (step != STEP_CHECK)
+        update->acknowledged = false;
     if (make(update, step, &message, &error) != OK) {
         went_wrong(update, error.text);
         return;
@@ -221,11 +266,12 @@ static void go(struct dns_update *update, enum step step) {
     update->step = step;
 }
 
-void dns_update_tell(struct dns_update *update, const struct dns_view *view, bool coordinator) {
+void dns_update_tell(struct dns_update *update, const struct dns_view *view, uint32_t lease_ms, bool coordinator) {
     bool news = !same_records(view, &update->wanted) || (coordinator && !update->coordinator && !update->acknowledged);
     bool telling = view->fresh && view->primary.count > 0;
     if (telling)
         update->wanted.index = view->index; /* not told for its own sake */
+    update->lease_ms = lease_ms;
     if (telling == update->telling && !news)
         return;
     update->telling = telling;
@@ -235,8 +281,7 @@ void dns_update_tell(struct dns_update *update, const struct dns_view *view, boo
         return;
     }
     if (!same_records(view, &update->wanted))
-        update->acknowledged = update->held = false;
-    update->wanted = *view;
+        take_news(update, view);
     update->failures = 0;
     if (update->step != STEP_IDLE)
         return;

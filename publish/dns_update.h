@@ -21,7 +21,9 @@ struct dns_update_config {
 
 status dns_update_open(struct dns_update **ret_update, uv_loop_t *loop, const struct dns_update_config *config,
                        void (*notice)(void *user, const char *text), void *user, struct error *error) must_check;
-void dns_update_tell(struct dns_update *update, const struct dns_view *view, bool coordinator);
+/* A change of the primary is told at once, one of the standbys alone a second later; when none is left, a lease later
+ * still: then there may be another primary. */
+void dns_update_tell(struct dns_update *update, const struct dns_view *view, uint32_t lease_ms, bool coordinator);
 /* Why the server does not have the newest; "" if it has, or there is nothing to tell. */
 const char *dns_update_trouble(const struct dns_update *update);
 /* Index of what the server acknowledged last; 0 before that. */
