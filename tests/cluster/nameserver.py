@@ -6,7 +6,7 @@ import time
 
 from cluster import as_user, free_ports, give
 
-TXT, SRV = 16, 33
+SOA, TXT, SRV = 6, 16, 33
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
 
@@ -53,10 +53,12 @@ def ask_srv(port, name):
 
 
 class NameServer:
-    """A process in a directory of the cluster, so that it ends with it."""
+    """A process in a directory of the cluster, so that it ends with it. `place` is another one for what it writes down
+    before it answers."""
 
-    def __init__(self, cluster, name):
-        self.directory = cluster.directory / f"{name}-{len(list(cluster.directory.iterdir()))}"
+    def __init__(self, cluster, name, place=None):
+        place = place or cluster.directory
+        self.directory = place / f"{name}-{len(list(place.iterdir()))}"
         self.directory.mkdir(mode=0o700)
         give(self.directory)
         self.port = free_ports(1)[0]
@@ -113,8 +115,8 @@ ns IN A 127.0.0.1
 class Named(NameServer):
     """BIND's, which holds example.org and takes updates that are signed with our key."""
 
-    def __init__(self, cluster):
-        super().__init__(cluster, "named")
+    def __init__(self, cluster, place=None):
+        super().__init__(cluster, "named", place)
         self.write("example.org.zone", ZONE)
         file = self.write("named.conf", f"""
             options {{ directory "{self.directory}"; pid-file none; session-keyfile none; listen-on-v6 {{ none; }};
@@ -128,11 +130,10 @@ class Named(NameServer):
 
 
 class Knotd(NameServer):
-    """`storage` is where its journal is; it writes an update down before it answers."""
+    """Knot's, which does the same."""
 
-    def __init__(self, cluster, storage=None):
-        super().__init__(cluster, "knotd")
-        storage = storage or self.directory
+    def __init__(self, cluster, place=None):
+        super().__init__(cluster, "knotd", place)
         self.write("example.org.zone", ZONE)
         file = self.write("knot.conf", f"""
 server:
@@ -142,7 +143,7 @@ server:
     udp-workers: 1
     tcp-workers: 1
 database:
-    storage: "{storage}"
+    storage: "{self.directory}"
 key:
   - id: {KEY}
     algorithm: hmac-sha256
