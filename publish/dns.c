@@ -9,7 +9,10 @@
 
 /* Freshness ends by the clock, without an event. A look costs as much as a hundred answers, so not for each query. */
 #define LOOK_AGE_MS 5
-#define PUSH_MS     5 /* news for the name server are collected for so long */
+/* News for the name server are collected for so long: that of the record, and what members see, which is something new
+ * all the time and seldom for the zone. */
+#define PUSH_MS        5
+#define PUSH_SELDOM_MS 200
 
 struct dns {
     uv_loop_t *loop;
@@ -22,8 +25,8 @@ struct dns {
     char listen[512], update_server[80];
     uv_timer_t push;
     unsigned parts_open;
-    bool changed; /* since the last look */
-    uint64_t looked_ms;
+    bool changed;              /* since the last look */
+    uint64_t looked_ms, index; /* when, and of which record */
     struct dns_view view;
     struct face face; /* as of the last look */
     void (*closed)(void *user);
@@ -37,6 +40,7 @@ static void look(struct dns *dns) {
     dns->changed = false;
     dns->looked_ms = uv_now(dns->loop);
     dns->callbacks.face(dns->user, &dns->face);
+    dns->index = dns->face.topology->index;
     dns_view_of(&dns->face, dns->max_lag_bytes, &view);
     if (dns->update != NULL)
         dns_update_tell(dns->update, &view, dns->face.topology->settings.lease_ms,
@@ -64,8 +68,12 @@ static void on_push(uv_timer_t *timer) { look(timer->data); }
 
 void dns_changed(struct dns *dns) {
     dns->changed = true;
-    if (dns->update != NULL && !uv_is_active((uv_handle_t *)&dns->push))
-        uv_timer_start(&dns->push, on_push, PUSH_MS, 0);
+    if (dns->update == NULL)
+        return;
+    const Topology *topology = dns->face.topology; /* NULL before the first look */
+    uint64_t due_ms = topology == NULL || topology->index != dns->index ? PUSH_MS : PUSH_SELDOM_MS;
+    if (!uv_is_active((uv_handle_t *)&dns->push) || uv_timer_get_due_in(&dns->push) > due_ms)
+        uv_timer_start(&dns->push, on_push, due_ms, 0);
 }
 
 unsigned dns_outputs(const struct dns *dns, struct face_output ret_rows[DNS_OUTPUTS]) {
