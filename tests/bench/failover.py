@@ -3,10 +3,12 @@ import contextlib
 import itertools
 import json
 import re
+import signal
 import statistics
 import sys
 import time
 
+import processes
 from clients import Client
 from cluster import BUILD
 from faults import FAULTS, others
@@ -225,19 +227,44 @@ def two_daemons(ground, _round):
     return ground.strike(blow, ground.passed(3))
 
 
-@row("redundant", "full redundancy after a kill, 100 MB of data", 3000)
-def redundant(ground, _round):
-    """Measures until every member streams again and counts, not until writes go on."""
-    hosts = ground.hosts
+def fill(hosts):
     primary = hosts.wait(hosts.primary, 30, "a primary")
     if not primary.query("SELECT to_regclass('filler')"):
         primary.query("CREATE TABLE filler AS SELECT n AS id, repeat('x', 180) AS text "
                       f"FROM generate_series(1, {FILLER_ROWS}) n; CREATE INDEX ON filler (id)")
+
+
+def until_redundant(ground, blow):
+    """Measures until every member streams again and counts, not until writes go on."""
+    fill(ground.hosts)
     ground.settle()
-    primary, begun = hosts.primary(), time.monotonic()
-    result = ground.strike(lambda: FAULTS["postmaster killed"](primary), ground.is_opened)
-    hosts.wait_redundant(90)
+    primary, begun = ground.hosts.primary(), time.monotonic()
+    result = ground.strike(lambda: blow(primary), ground.is_opened)
+    ground.hosts.wait_redundant(90)
     result.outage = (time.monotonic() - begun) * 1000
+    return result
+
+
+@row("redundant", "full redundancy after a kill, 100 MB of data", 3000)
+def redundant(ground, _round):
+    return until_redundant(ground, FAULTS["postmaster killed"])
+
+
+def diverge_and_kill(primary):
+    """It writes what nobody else receives: what its senders, stopped, have not read leaves the host in no socket."""
+    with contextlib.closing(primary.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = local; SELECT pid FROM pg_stat_replication")
+        processes.send([pid for pid, in cursor.fetchall()], signal.SIGSTOP)
+        cursor.execute("INSERT INTO ledger SELECT -1 FROM generate_series(1, 10)")
+    return FAULTS["postmaster killed"](primary)
+
+
+@row("rewound", "the same, and the old primary has to be rewound", 3000)
+def rewound(ground, _round):
+    hosts, epoch = ground.hosts, ground.hosts.epoch()
+    result = until_redundant(ground, diverge_and_kill)
+    entries = json.loads(hosts.primary().ttorch("history", "--json"))["history"]
+    assert any("was rewound" in entry["reason"] for entry in entries if entry["epoch"] > epoch), "it was not rewound"
     return result
 
 
@@ -312,6 +339,7 @@ def measure_row(grounds, wanted, count, report):
             rounds.append(wanted.measure(ground, number))
             say(f"{wanted.name} {number + 1}/{count}: {rounds[-1].outage:.0f} ms")
         ground.settle()
+        ground.hosts.keep_logs(BUILD / "bench-logs" / wanted.name)
         report.notes += [f"{wanted.name}: VIOLATION: {text}" for text in ground.hosts.violations()]
     except (AssertionError, OSError) as error:
         complaint = str(error).splitlines()[0]
