@@ -87,9 +87,13 @@ static void rewind_recovered(struct pgctl *pgctl, const struct child_result *res
         rewind_compare_or_wait(pgctl);
 }
 
+/* The question with which pg_rewind lists the source's files is run once, and takes ten times as long when it is compiled
+ * before. */
 static void source_conninfo(const struct pgctl *pgctl, char *conninfo, size_t size) {
     settings_conninfo(conninfo, size, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, NULL,
                       "postgres");
+    size_t length = strlen(conninfo);
+    snprintf(conninfo + length, size - length, " options='-c jit=off'");
 }
 
 /* Up to 15, pg_rewind takes the source's timeline from its last checkpoint, and so finds nothing to do until the
