@@ -45,8 +45,8 @@ struct operation {
     uint32_t copy;             /* INITDB, ADOPT, CLONE */
     struct upstream upstream;  /* CLONE, REWIND, FOLLOW, FETCH */
     char application_name[64]; /* FOLLOW, FETCH: `<member>_<copy>_<epoch>` */
-    Position base;             /* PROMOTE: refuse unless the position is exactly this. CLONE: where the WAL of the
-                                * directory to be replaced left the primary's history; lsn 0 = it did not */
+    Position base;             /* PROMOTE: refuse unless the position is exactly this. REWIND, CLONE: where the WAL
+                                * that is to go left the primary's history; lsn 0 = not known, or it did not */
     uint32_t timeline;         /* PROMOTE: the timeline that the new primary must get */
     struct rule_setting rule;  /* PROMOTE, RULE */
     uint32_t deadline_ms;

@@ -434,7 +434,7 @@ static void fill_operation(const struct core *core, struct operation *operation)
         operation->epoch = newest_pledge(core); /* nothing about the epoch that stands */
     if (operation->kind == OPERATE_PROMOTE || operation->kind == OPERATE_RULE)
         rule_setting(topology, rule_newest(topology), &operation->rule);
-    if (operation->kind == OPERATE_CLONE && core->must_rewind)
+    if (operation->kind == OPERATE_REWIND || (operation->kind == OPERATE_CLONE && core->must_rewind))
         operation->base = core->left_lineage_at;
     if (operation->kind == OPERATE_PROMOTE) {
         operation->base = topology_epoch(topology, topology->epoch)->base;

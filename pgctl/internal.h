@@ -73,6 +73,7 @@ struct operate {
     bool senders_known;
     bool restarted;                     /* PROMOTE: once, to forget a void timeline */
     Position diverged;                  /* REWIND: where the histories part */
+    bool rewriting;                     /* REWIND: the data directory is not what it was */
     char tablespaces[CHILD_OUTPUT_MAX]; /* CLONE: as the upstream lists them */
 };
 

@@ -1,6 +1,9 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) -> COMPARE -> KEEP -> PRUNE -> LIST -> RUN -> START -> STOP
+ * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> START -> STOP
+ *
+ * COMPARE is for what the record does not know: where the histories part. It is a dry run, and takes as long as the
+ * rewind, since pg_rewind fetches all that it would write.
  *
  * What pg_rewind leaves is not consistent before it has replayed WAL that the source wrote meanwhile. So it is started
  * once as a standby of the source, under a name that no rule counts, until it answers; only then is it complete, and
@@ -27,8 +30,16 @@ enum {
     REWIND_STOP
 };
 
-static void rewind_compare_or_wait(struct pgctl *pgctl) {
-    operate_enter(pgctl, pgctl->version->rewind_needs_checkpoint ? REWIND_SOURCE : REWIND_COMPARE);
+static void rewind_compare_or_keep(struct pgctl *pgctl) {
+    pgctl->operate.diverged = pgctl->operate.operation.base;
+    operate_enter(pgctl, pgctl->operate.diverged.lsn != 0 ? REWIND_KEEP : REWIND_COMPARE);
+}
+
+static void rewind_source_or_not(struct pgctl *pgctl) {
+    if (pgctl->version->rewind_needs_checkpoint)
+        operate_enter(pgctl, REWIND_SOURCE);
+    else
+        rewind_compare_or_keep(pgctl);
 }
 
 static void rewind_check(struct pgctl *pgctl) {
@@ -38,7 +49,6 @@ static void rewind_check(struct pgctl *pgctl) {
     if (operate_need_down(pgctl) == FAILED)
         return;
     observer_look_at_data(pgctl);
-    pgctl->operate.diverged = (Position){0};
     if (tablespaces_overlap(pgctl->config.data_directory, other))
         operate_refuse(pgctl, "a tablespace of another data directory is in the same place: %.200s", other);
     else if (pgctl->data.state != DATA_COMPLETE || pgctl->data.copy == 0)
@@ -48,7 +58,7 @@ static void rewind_check(struct pgctl *pgctl) {
              settings_pgpass(&pgctl->config, pgctl->pgpass_path, &error) == FAILED)
         operate_failed(pgctl, &error);
     else if (control.state == CONTROL_SHUT_DOWN || control.state == CONTROL_SHUT_DOWN_IN_RECOVERY)
-        rewind_compare_or_wait(pgctl);
+        rewind_source_or_not(pgctl);
     else
         operate_enter(pgctl, REWIND_RECOVER);
 }
@@ -84,7 +94,7 @@ static void rewind_recovered(struct pgctl *pgctl, const struct child_result *res
     if (file_touch(path, &error) == FAILED)
         operate_failed(pgctl, &error);
     else
-        rewind_compare_or_wait(pgctl);
+        rewind_source_or_not(pgctl);
 }
 
 /* The question with which pg_rewind lists the source's files is run once, and takes ten times as long when it is compiled
@@ -116,7 +126,7 @@ static void rewind_source(struct pgctl *pgctl) {
 
 static void rewind_source_seen(struct pgctl *pgctl, const struct child_result *result) {
     if (strncmp(result->output, "ready", 5) == 0)
-        operate_enter(pgctl, REWIND_COMPARE);
+        rewind_compare_or_keep(pgctl);
     else
         operate_again(pgctl, 100);
 }
@@ -146,11 +156,19 @@ static void divergence_seen(void *user, const char *line) {
 
 static void rewind_compare(struct pgctl *pgctl) { pg_rewind(pgctl, "--dry-run", divergence_seen); }
 
+/* It goes by the last checkpoint's timeline. Promoted by hand and killed before the next one, we are on a timeline that it
+ * does not see; whoever wants us rewound has seen it in our position. */
+static bool sees_nothing(const struct child_result *result) {
+    return strstr(result->output, "no rewind required") != NULL;
+}
+
+static void refuse_blind(struct pgctl *pgctl) {
+    operate_refuse(pgctl, "pg_rewind does not see where the histories part");
+}
+
 static void rewind_compared(struct pgctl *pgctl, const struct child_result *result) {
-    /* It goes by the last checkpoint's timeline. Promoted by hand and killed before the next one, we are on a timeline
-     * that it does not see; whoever wants us rewound has seen it in our position. */
-    if (strstr(result->output, "no rewind required") != NULL)
-        operate_refuse(pgctl, "pg_rewind does not see where the histories part");
+    if (sees_nothing(result))
+        refuse_blind(pgctl);
     else if (pgctl->operate.diverged.lsn == 0)
         operate_fail(pgctl, "pg_rewind did not say where the histories part");
     else
@@ -188,25 +206,53 @@ static void rewind_list_next(struct pgctl *pgctl, const struct child_result *res
 
 /* ---- the rewind ---- */
 
+/* It writes nothing before it has said how much that will be. */
 static void rewind_progress(void *user, const char *line) {
+    struct pgctl *pgctl = user;
     unsigned long long done, all;
+    if (strstr(line, "need to copy ") != NULL)
+        pgctl->operate.rewriting = true;
     if (sscanf(line, " %llu/%llu kB", &done, &all) == 2 && all > 0)
-        operate_progress_kb(user, "rewind", done, all);
+        operate_progress_kb(pgctl, "rewind", done, all);
+}
+
+static status write_label(struct pgctl *pgctl, enum label_state state) {
+    struct error error;
+    if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, state, &error) == OK)
+        return OK;
+    operate_failed(pgctl, &error);
+    return FAILED;
 }
 
 /* From here to the end nothing can start from it. */
 static void rewind_run(struct pgctl *pgctl) {
-    struct error error;
-    if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_REWINDING, &error) ==
-        FAILED)
-        operate_failed(pgctl, &error);
-    else
+    pgctl->operate.rewriting = false;
+    if (write_label(pgctl, LABEL_REWINDING) == OK)
         pg_rewind(pgctl, "--progress", rewind_progress);
+}
+
+/* What was not touched still counts as what it was: its source may have gone, and it may be needed. */
+static void rewind_not_begun(struct pgctl *pgctl, const struct child_result *result, const struct error *error) {
+    if (write_label(pgctl, LABEL_COMPLETE) == FAILED)
+        return;
+    if (sees_nothing(result))
+        refuse_blind(pgctl);
+    else
+        operate_failed(pgctl, error);
 }
 
 static void rewind_ended(struct pgctl *pgctl, const struct child_result *result) {
     struct settings settings;
-    (void)result;
+    struct error error = {"pg_rewind did nothing"};
+    bool succeeded = child_succeeded(result, &error) == OK;
+    if (!pgctl->operate.rewriting) {
+        rewind_not_begun(pgctl, result, &error);
+        return;
+    }
+    if (!succeeded) {
+        operate_failed(pgctl, &error);
+        return;
+    }
     settings_follow(&settings, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, "ttorch_rewind");
     settings.primary_slot_name[0] = '\0'; /* what is missing is so young that the source has it */
     if (operate_start_server(pgctl, &settings) == OK)
@@ -233,16 +279,11 @@ static void rewind_stop(struct pgctl *pgctl) {
 }
 
 static void rewind_stopped(struct pgctl *pgctl) {
-    struct error error;
-    if (!pgctl->guard_state.connected || pgctl->guard_state.server != GUARD_DOWN)
+    if (!pgctl->guard_state.connected || pgctl->guard_state.server != GUARD_DOWN ||
+        write_label(pgctl, LABEL_COMPLETE) == FAILED)
         return;
-    if (label_write(pgctl->label_path, pgctl->config.data_directory, pgctl->data.copy, LABEL_COMPLETE, &error) ==
-        FAILED)
-        operate_failed(pgctl, &error);
-    else {
-        diverged_tell(pgctl);
-        operate_done(pgctl);
-    }
+    diverged_tell(pgctl);
+    operate_done(pgctl);
 }
 
 static const struct step steps[] = {
@@ -253,7 +294,7 @@ static const struct step steps[] = {
     [REWIND_KEEP] = {.name = "keep the diverged WAL", .enter = rewind_keep, .ended = rewind_kept},
     [REWIND_PRUNE] = {.name = "prune", .enter = rewind_prune, .ended = rewind_list_next, .may_fail = true},
     [REWIND_LIST] = {.name = "list", .enter = rewind_list, .ended = rewind_list_next, .may_fail = true},
-    [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended},
+    [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended, .may_fail = true},
     [REWIND_START] = {.name = "start",
                       .enter = rewind_start,
                       .answered = rewind_started,

@@ -1344,13 +1344,17 @@ static void test_diverged_wal_is_noted(void **state) {
     assert_int_equal(core.history.entries[0].member, 2);
 }
 
-static void test_clone_knows_the_divergence(void **state) {
+static void test_rewind_and_clone_know_the_divergence(void **state) {
     (void)state;
     standing_epoch(2);
     primary_writes();
     cut_at(3, 5001); /* past the base of epoch 3 */
     assert_int_equal(next_operation(), OPERATE_STOP);
     must_rewind();
+    core.job.running = false;
+    assert_int_equal(next_operation(), OPERATE_REWIND);
+    assert_int_equal(core.job.operation.base.timeline, 3);
+    assert_int_equal(core.job.operation.base.lsn, 5000);
     core.must_clone = true;
     core.granted_copy = 1;
     core.job.running = false;
@@ -1503,7 +1507,7 @@ int main(void) {
         cmocka_unit_test(test_voter_gets_promise_back),
         cmocka_unit_test(test_restarted_voter_is_promised),
         cmocka_unit_test(test_diverged_wal_is_noted),
-        cmocka_unit_test(test_clone_knows_the_divergence),
+        cmocka_unit_test(test_rewind_and_clone_know_the_divergence),
         cmocka_unit_test(test_damaged_files_are_given_up),
         cmocka_unit_test(test_deadline_is_lifted),
         cmocka_unit_test(test_lease),

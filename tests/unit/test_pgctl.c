@@ -849,6 +849,19 @@ static void must_list(const struct host *host, const struct diverged_wal *diverg
     free(text);
 }
 
+#define PG_REWIND_BEGINS_WITH "FUNCTION pg_read_binary_file(text)"
+
+/* It fails before it has touched anything: what is there counts as before. */
+static void a_rewind_that_has_not_begun(struct operation rewind) {
+    sql(&b, "SET synchronous_commit = local; REVOKE EXECUTE ON " PG_REWIND_BEGINS_WITH " FROM ttorch");
+    struct operation_result result = run(&a, rewind);
+    assert_int_equal(result.outcome, OUTCOME_FAILED);
+    if (strstr(result.error.text, "rewind: pg_rewind: ") == NULL)
+        fail_msg("%s", result.error.text);
+    assert_int_equal(a.facts.data, DATA_COMPLETE);
+    sql(&b, "SET synchronous_commit = local; GRANT EXECUTE ON " PG_REWIND_BEGINS_WITH " TO ttorch");
+}
+
 static void the_old_primary_is_rewound(void) {
     char path[128];
     must(&a, simple(OPERATE_START));
@@ -857,7 +870,10 @@ static void the_old_primary_is_rewound(void) {
     assert_true(a.facts.position.lsn > base.lsn); /* it diverged */
     must_refuse(&a, from(OPERATE_REWIND, &b, 0), "runs");
     must(&a, simple(OPERATE_STOP));
-    struct diverged_wal diverged = must(&a, from(OPERATE_REWIND, &b, 0)).diverged;
+    struct operation rewind = from(OPERATE_REWIND, &b, 0);
+    rewind.base = base; /* as the record knows it */
+    a_rewind_that_has_not_begun(rewind);
+    struct diverged_wal diverged = must(&a, rewind).diverged;
     snprintf(path, sizeof path, "%s/diverged/", a.state);
     assert_int_equal(strncmp(diverged.path, path, strlen(path)), 0);
     assert_true(diverged.bytes > 1000 * 59 && diverged.bytes < 1 << 20);
