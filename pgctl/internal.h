@@ -105,6 +105,10 @@ status operate_need_down(struct pgctl *pgctl) must_check;    /* REFUSED while a 
 status operate_need_running(struct pgctl *pgctl) must_check; /* REFUSED while none runs */
 status operate_write_settings(struct pgctl *pgctl) must_check;
 status operate_reload(struct pgctl *pgctl) must_check;
+/* Before a start: what the primary of this WAL had (of a new instance: what initdb had), as a standby with less ends at
+ * once. A step's `enter`; and for its `ended`, which may have failed: PostgreSQL then says why. */
+void operate_control(struct pgctl *pgctl);
+void operate_control_read(struct pgctl *pgctl, const struct child_result *result);
 status operate_start_server(struct pgctl *pgctl, const struct settings *settings) must_check;
 status operate_start_alone(struct pgctl *pgctl) must_check; /* as a standby of nobody */
 /* For a step that asks until the server answers. */

@@ -329,6 +329,19 @@ status operate_reload(struct pgctl *pgctl) {
     return FAILED;
 }
 
+void operate_control(struct pgctl *pgctl) {
+    char program[PATH_MAX];
+    const char *const argv[] = {pgctl_program(pgctl, "pg_controldata", program), "-D", pgctl->config.data_directory,
+                                NULL};
+    operate_spawn(pgctl, argv, NULL);
+}
+
+/* Of a damaged one it says that the checksum is wrong, and then what is there. */
+void operate_control_read(struct pgctl *pgctl, const struct child_result *result) {
+    bool damaged = strstr(result->output, "CRC") != NULL;
+    minimums_read(&pgctl->minimums, damaged ? "" : result->output);
+}
+
 /* Whatever was there before: it comes up as a standby. */
 static status prepare_start(struct pgctl *pgctl, struct error *error) {
     const char *data_directory = pgctl->config.data_directory;

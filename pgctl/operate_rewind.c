@@ -1,6 +1,6 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> START -> STOP
+ * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START -> STOP
  *
  * COMPARE is for what the record does not know: where the histories part. It is a dry run, and takes as long as the
  * rewind, since pg_rewind fetches all that it would write.
@@ -26,6 +26,7 @@ enum {
     REWIND_PRUNE,
     REWIND_LIST,
     REWIND_RUN,
+    REWIND_CONTROL,
     REWIND_START,
     REWIND_STOP
 };
@@ -242,17 +243,19 @@ static void rewind_not_begun(struct pgctl *pgctl, const struct child_result *res
 }
 
 static void rewind_ended(struct pgctl *pgctl, const struct child_result *result) {
-    struct settings settings;
     struct error error = {"pg_rewind did nothing"};
     bool succeeded = child_succeeded(result, &error) == OK;
-    if (!pgctl->operate.rewriting) {
+    if (!pgctl->operate.rewriting)
         rewind_not_begun(pgctl, result, &error);
-        return;
-    }
-    if (!succeeded) {
+    else if (!succeeded)
         operate_failed(pgctl, &error);
-        return;
-    }
+    else
+        operate_enter(pgctl, REWIND_CONTROL);
+}
+
+static void rewind_control_read(struct pgctl *pgctl, const struct child_result *result) {
+    struct settings settings;
+    operate_control_read(pgctl, result);
     settings_follow(&settings, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, "ttorch_rewind");
     settings.primary_slot_name[0] = '\0'; /* what is missing is so young that the source has it */
     if (operate_start_server(pgctl, &settings) == OK)
@@ -295,6 +298,10 @@ static const struct step steps[] = {
     [REWIND_PRUNE] = {.name = "prune", .enter = rewind_prune, .ended = rewind_list_next, .may_fail = true},
     [REWIND_LIST] = {.name = "list", .enter = rewind_list, .ended = rewind_list_next, .may_fail = true},
     [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended, .may_fail = true},
+    [REWIND_CONTROL] = {.name = "pg_controldata",
+                        .enter = operate_control,
+                        .ended = rewind_control_read,
+                        .may_fail = true},
     [REWIND_START] = {.name = "start",
                       .enter = rewind_start,
                       .answered = rewind_started,

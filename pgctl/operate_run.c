@@ -5,9 +5,9 @@
 
 #include "pgctl/internal.h"
 
-/* ---- START: PREPARE -> WAIT (-> CONTROL -> WAIT) ---- */
+/* ---- START: PREPARE -> CONTROL -> WAIT (-> CONTROL -> WAIT) ---- */
 
-enum { START_PREPARE, START_WAIT, START_CONTROL };
+enum { START_PREPARE, START_CONTROL, START_WAIT };
 
 static void start_prepare(struct pgctl *pgctl) {
     if (pgctl_server_running(pgctl)) { /* asked again */
@@ -20,11 +20,14 @@ static void start_prepare(struct pgctl *pgctl) {
     if (pgctl->data.state != DATA_COMPLETE)
         operate_refuse(pgctl, "the data directory is %s%s%s", data_state_name(pgctl->data.state),
                        pgctl->data.refused[0] != '\0' ? ": " : "", pgctl->data.refused);
-    else {
-        pgctl->minimums = (struct minimums){{0}};
-        if (operate_start_alone(pgctl) == OK)
-            operate_enter(pgctl, START_WAIT);
-    }
+    else
+        operate_enter(pgctl, START_CONTROL);
+}
+
+static void start_control_read(struct pgctl *pgctl, const struct child_result *result) {
+    operate_control_read(pgctl, result);
+    if (operate_start_alone(pgctl) == OK)
+        operate_enter(pgctl, START_WAIT);
 }
 
 static void start_wait(struct pgctl *pgctl) { operate_ask_anew(pgctl, "SELECT pg_is_in_recovery()"); }
@@ -36,35 +39,26 @@ static void start_answers(struct pgctl *pgctl, const PGresult *result) {
         operate_refuse(pgctl, "PostgreSQL runs, and as a primary");
 }
 
+/* The primary of this WAL came to have more than we have configured, as it tells only now. */
 static void start_ended(struct pgctl *pgctl) {
     struct error error;
     if (!operate_start_failed(pgctl, &error))
         return;
-    if (strstr(error.text, "insufficient parameter settings") != NULL && !pgctl->operate.restarted)
-        operate_enter(pgctl, START_CONTROL);
-    else
+    if (strstr(error.text, "insufficient parameter settings") == NULL || pgctl->operate.restarted) {
         operate_failed(pgctl, &error);
-}
-
-/* Less is configured than the primary of this WAL had (of a new instance: than initdb had). */
-static void start_control(struct pgctl *pgctl) {
-    char program[PATH_MAX];
-    const char *const argv[] = {pgctl_program(pgctl, "pg_controldata", program), "-D", pgctl->config.data_directory,
-                                NULL};
+        return;
+    }
     pgctl->operate.restarted = true;
-    operate_spawn(pgctl, argv, NULL);
-}
-
-static void start_control_read(struct pgctl *pgctl, const struct child_result *result) {
-    minimums_read(&pgctl->minimums, result->output);
-    if (operate_start_alone(pgctl) == OK)
-        operate_enter(pgctl, START_WAIT);
+    operate_enter(pgctl, START_CONTROL);
 }
 
 static const struct step start_steps[] = {
     [START_PREPARE] = {.name = "prepare", .enter = start_prepare},
+    [START_CONTROL] = {.name = "pg_controldata",
+                       .enter = operate_control,
+                       .ended = start_control_read,
+                       .may_fail = true},
     [START_WAIT] = {"wait", start_wait, start_answers, operate_try_again, NULL, start_ended},
-    [START_CONTROL] = {.name = "pg_controldata", .enter = start_control, .ended = start_control_read},
 };
 const struct machine machine_start = {start_steps, START_PREPARE, 300000};
 
