@@ -10,7 +10,8 @@ enum operation_kind {
     OPERATE_ADOPT,   /* label the data directory found here `copy`; checks that nothing runs in it; as a standby */
     OPERATE_CLONE,   /* pg_basebackup from `upstream` into a fresh directory, then swap it in; label it `copy`; keep the
                       * diverged WAL of the one it replaces */
-    OPERATE_REWIND,  /* server down: keep the diverged WAL, then pg_rewind from `upstream`; same copy */
+    OPERATE_REWIND,  /* server down: keep the diverged WAL, then pg_rewind from `upstream`; same copy. Leaves a standby
+                      * that streams from there under a name that no rule has; a CUT is to follow */
     OPERATE_START,   /* as a standby of nobody, whatever settings say: standby.signal and settings are written first */
     OPERATE_STOP,    /* fast; senders of standbys not streaming are terminated first */
     OPERATE_KILL,    /* the guard kills every process of the instance; also the fence */

@@ -4,9 +4,10 @@
  *
  *              INITDB/ADOPT                     CUT               PROMOTE (we are assigned, position = base)
  *     empty ----------------> down ---START--> standby ---> cut ------------------------------------> primary
- *       |                      ^ ^               ^           | FOLLOW (a prefix of the epoch's history)   |
- *       +-------CLONE----------+ |               +-----------+                                            |
- *                                +------REWIND (diverged; after STOP) <---- KILL (fenced), STOP (switchover)
+ *       |                      ^ ^ |            ^ ^          | FOLLOW (a prefix of the epoch's history)   |
+ *       +-------CLONE----------+ | +---REWIND---+ +----------+                                            |
+ *                                |   (diverged; after STOP)                                               |
+ *                                +----------------------------- KILL (fenced), STOP (switchover) <--------+
  */
 #include <stdio.h>
 #include <string.h>

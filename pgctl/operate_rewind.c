@@ -1,15 +1,15 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START -> STOP
+ * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START
  *
  * COMPARE is for what the record does not know: where the histories part. It is a dry run, and takes as long as the
  * rewind, since pg_rewind fetches all that it would write.
  *
  * What pg_rewind leaves is not consistent before it has replayed WAL that the source wrote meanwhile. So it is started
- * once as a standby of the source, under a name that no rule counts, until it answers; only then is it complete, and
- * can be started alone. */
+ * as a standby of the source, under a name that no rule counts. Once it answers it is complete, and could be started
+ * alone: pg_rewind has synced all it wrote, and what is replayed was synced by the receiver before. It goes on as that
+ * standby, as one that a restarted daemon finds: before it counts it is cut, and compared with the primary's history. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,8 +27,7 @@ enum {
     REWIND_LIST,
     REWIND_RUN,
     REWIND_CONTROL,
-    REWIND_START,
-    REWIND_STOP
+    REWIND_START
 };
 
 static void rewind_compare_or_keep(struct pgctl *pgctl) {
@@ -272,18 +271,7 @@ static void rewind_start_ended(struct pgctl *pgctl) {
 
 static void rewind_started(struct pgctl *pgctl, const PGresult *result) {
     (void)result;
-    operate_enter(pgctl, REWIND_STOP);
-}
-
-static void rewind_stop(struct pgctl *pgctl) {
-    struct error error;
-    if (guard_signal(pgctl->guard, SIGINT, &error) == FAILED)
-        operate_failed(pgctl, &error);
-}
-
-static void rewind_stopped(struct pgctl *pgctl) {
-    if (!pgctl->guard_state.connected || pgctl->guard_state.server != GUARD_DOWN ||
-        write_label(pgctl, LABEL_COMPLETE) == FAILED)
+    if (write_label(pgctl, LABEL_COMPLETE) == FAILED)
         return;
     diverged_tell(pgctl);
     operate_done(pgctl);
@@ -307,6 +295,5 @@ static const struct step steps[] = {
                       .answered = rewind_started,
                       .failed = operate_try_again,
                       .guard = rewind_start_ended},
-    [REWIND_STOP] = {.name = "stop", .enter = rewind_stop, .guard = rewind_stopped},
 };
 const struct machine machine_rewind = {steps, REWIND_CHECK, 3600000};

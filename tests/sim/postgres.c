@@ -723,6 +723,17 @@ static void shut_down(struct world *world, unsigned member) {
     postgres_stop(world, member);
 }
 
+/* A standby of `source`, or of nobody. */
+static void start_of(struct world *world, unsigned member, int source, const char *name) {
+    struct modelled_postgres *postgres = postgres_of(world, member);
+    postgres->source = source;
+    postgres->name = parse_name(name);
+    snprintf(postgres->name_text, sizeof postgres->name_text, "%s", name);
+    postgres->standby_signal = true;
+    setting_write(world, member, NULL);
+    start_standby(world, member);
+}
+
 /* False: it goes on. */
 static bool carry_out(struct world *world, unsigned member, struct operation_result *result) {
     struct modelled_member *self = &world->members[member];
@@ -752,16 +763,13 @@ static bool carry_out(struct world *world, unsigned member, struct operation_res
         break;
     case OPERATE_REWIND:
         done = (postgres->data == DATA_BROKEN || planted(NOBROKEN)) && copy_from(world, member, operation);
+        if (done)
+            start_of(world, member, member_named(world, operation->upstream.name), "ttorch_rewind");
         break;
     case OPERATE_START:
         done = postgres->server == SERVER_DOWN && postgres->data == DATA_COMPLETE;
-        if (done) {
-            postgres->source = -1;
-            postgres->name_text[0] = '\0';
-            postgres->standby_signal = true;
-            setting_write(world, member, NULL);
-            start_standby(world, member);
-        }
+        if (done)
+            start_of(world, member, -1, "");
         break;
     case OPERATE_STOP:
         done = postgres->frozen == 0;

@@ -879,7 +879,9 @@ static void the_old_primary_is_rewound(void) {
     assert_true(diverged.bytes > 1000 * 59 && diverged.bytes < 1 << 20);
     assert_in_range(diverged.commits, 1, 3); /* autovacuum may have come by */
     must_list(&b, &diverged, " on timeline 5\n");
-    must(&a, simple(OPERATE_START));
+    until(is_streaming, &a, "does not stream");
+    assert_string_equal(a.facts.upstream_name, "ttorch_rewind");
+    must(&a, cut(1));
     must(&a, follow(&b, "a_1_2", 2));
     until(is_streaming, &a, "does not stream");
     assert_int_equal(a.facts.copy, 1);
@@ -930,7 +932,7 @@ static void a_crashed_primary_is_rewound(void) {
     must_list(&a, &diverged, " on timeline 8\n");
     assert_false(has_diverged(&b, "1000000000-A")); /* with the new one more than diverged_keep */
     assert_true(has_diverged(&b, "1000000001-B"));
-    must(&b, simple(OPERATE_START));
+    assert_int_equal(b.facts.data, DATA_COMPLETE);
     must(&b, follow(&a, "b_7_3", 3));
     until(is_streaming, &b, "does not stream");
     assert_string_equal(sql(&b, "SELECT count(*) FROM ledger WHERE number = 5000"), "0");
