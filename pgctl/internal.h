@@ -115,6 +115,8 @@ status operate_start_alone(struct pgctl *pgctl) must_check; /* as a standby of n
 void operate_try_again(struct pgctl *pgctl, const struct error *error);
 /* While the server comes up: true if it has gone instead, with the reason. */
 bool operate_start_failed(struct pgctl *pgctl, struct error *ret_error);
+/* The server started last, lately. */
+bool operate_log_says(const struct pgctl *pgctl, const char *what);
 
 /* ---- observer ---- */
 

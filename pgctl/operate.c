@@ -396,6 +396,12 @@ static void log_read(const struct pgctl *pgctl, char *text, size_t size) {
     text[length] = '\0';
 }
 
+bool operate_log_says(const struct pgctl *pgctl, const char *what) {
+    char text[8192];
+    log_read(pgctl, text, sizeof text);
+    return strstr(text, what) != NULL;
+}
+
 /* Its last line that says why. */
 static void log_tail(const struct pgctl *pgctl, struct error *ret_error) {
     char text[8192], last[400] = "", *rest = NULL;

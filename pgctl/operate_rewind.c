@@ -1,6 +1,6 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START
+ * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START (-> END)
  *
  * COMPARE is for what the record does not know: where the histories part. It is a dry run, and takes as long as the
  * rewind, since pg_rewind fetches all that it would write.
@@ -10,6 +10,7 @@
  * alone: pg_rewind has synced all it wrote, and what is replayed was synced by the receiver before. It goes on as that
  * standby, as one that a restarted daemon finds: before it counts it is cut, and compared with the primary's history. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,7 +28,8 @@ enum {
     REWIND_LIST,
     REWIND_RUN,
     REWIND_CONTROL,
-    REWIND_START
+    REWIND_START,
+    REWIND_END
 };
 
 static void rewind_compare_or_keep(struct pgctl *pgctl) {
@@ -269,6 +271,26 @@ static void rewind_start_ended(struct pgctl *pgctl) {
         operate_failed(pgctl, &error);
 }
 
+/* Recovery begins before the last checkpoint that both have. The source may have removed that WAL, and pg_rewind takes
+ * away what the source has not: then it would ask for it for ever. */
+static void rewind_not_answering(struct pgctl *pgctl, const struct error *error) {
+    if (operate_log_says(pgctl, "has already been removed"))
+        operate_enter(pgctl, REWIND_END);
+    else
+        operate_try_again(pgctl, error);
+}
+
+static void rewind_end(struct pgctl *pgctl) {
+    struct error error;
+    if (guard_signal(pgctl->guard, SIGINT, &error) == FAILED)
+        operate_failed(pgctl, &error);
+}
+
+static void rewind_end_seen(struct pgctl *pgctl) {
+    if (pgctl->guard_state.connected && pgctl->guard_state.server == GUARD_DOWN)
+        operate_fail(pgctl, "nobody has the WAL any more with which it has to begin");
+}
+
 static void rewind_started(struct pgctl *pgctl, const PGresult *result) {
     (void)result;
     if (write_label(pgctl, LABEL_COMPLETE) == FAILED)
@@ -293,7 +315,8 @@ static const struct step steps[] = {
     [REWIND_START] = {.name = "start",
                       .enter = rewind_start,
                       .answered = rewind_started,
-                      .failed = operate_try_again,
+                      .failed = rewind_not_answering,
                       .guard = rewind_start_ended},
+    [REWIND_END] = {.name = "end", .enter = rewind_end, .guard = rewind_end_seen},
 };
 const struct machine machine_rewind = {steps, REWIND_CHECK, 3600000};

@@ -1,6 +1,8 @@
 """A standby that cannot go on as it is becomes one again, unattended."""
 import shutil
 import signal
+import threading
+import time
 
 import pytest
 
@@ -115,6 +117,57 @@ def test_diverged_primary_is_rewound(trio, ledger):
     trio.check_ledger(ledger)
     for member in trio.data_members:
         assert member.query("SELECT to_regclass('diverged')") is None
+
+
+def segments(member, lsn):
+    """WAL files that it has up to there, on whichever timeline."""
+    return member.query("SELECT count(*) FROM pg_ls_waldir() WHERE length(name) = 24 AND "
+                        "substr(name, 9) <= substr(pg_walfile_name(%s), 9)", lsn)
+
+
+def checkpoint_across_segments(member):
+    """Its record is in a later WAL file than the point where recovery from it begins, as on any busy primary."""
+    backup = member.connect()
+    member.query("CREATE TABLE dirty AS SELECT generate_series(1, 100000)")
+    waiting = threading.Thread(target=lambda: backup.cursor().execute("SELECT pg_backup_start('spread', false)"))
+    before = member.query("SELECT redo_lsn FROM pg_control_checkpoint()")
+    waiting.start()
+    deadline = time.monotonic() + 10
+    while not member.query("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'CheckpointWriteDelay')"):
+        assert time.monotonic() < deadline, "no checkpoint has begun"
+    for _ in range(3):
+        member.query("SELECT pg_logical_emit_message(true, 'fill', 'x'), pg_switch_wal()")
+    member.query("ALTER SYSTEM SET checkpoint_completion_target = 0")
+    member.query("SELECT pg_reload_conf()")
+    waiting.join()
+    backup.close()
+    redo = member.query("SELECT redo_lsn FROM pg_control_checkpoint()")
+    assert redo != before and member.query("SELECT checkpoint_lsn - redo_lsn > 2 * 16777216 FROM pg_control_checkpoint()")
+    return redo
+
+
+@pytest.mark.limit(120)
+def test_wal_for_a_rewind_is_gone(make_cluster):
+    """From where the histories part it is all there, but not from where recovery begins, before the last checkpoint that
+    both have: such a server would wait for ever. It is cloned."""
+    cluster = make_cluster(3, postgresql={"parameters": {"max_wal_size": "1GB", "min_wal_size": "32MB",
+                                                         "wal_keep_size": "0"}}).found()
+    old = cluster.wait(cluster.primary, 10, "a primary")
+    cluster.wait_redundant()
+    redo = checkpoint_across_segments(old)
+    diverge(old, "CREATE TABLE diverged AS SELECT generate_series(1, 1000)")
+    new = cluster.wait_new_primary(old)
+
+    def is_gone():
+        new.query("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
+        new.query("CHECKPOINT")
+        return segments(new, redo) == 0
+
+    cluster.wait(is_gone, 20, "the new primary has forgotten it")
+    old.start()
+    cluster.wait_redundant(60)
+    assert old.query("SELECT to_regclass('diverged')") is None
+    assert f"{old} was cloned: " in new.ttorch("history")
 
 
 def tablespace(member):
