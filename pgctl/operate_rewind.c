@@ -1,14 +1,15 @@
 /* REWIND: a data directory whose WAL left the primary's history comes back to it. The diverged WAL is kept first.
  *
- * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> CONTROL -> START (-> END)
+ * CHECK (-> RECOVER) (-> SOURCE) (-> COMPARE) -> KEEP -> PRUNE -> LIST -> RUN -> SYNC -> CONTROL -> START (-> END)
  *
  * COMPARE is for what the record does not know: where the histories part. It is a dry run, and takes as long as the
  * rewind, since pg_rewind fetches all that it would write.
  *
  * What pg_rewind leaves is not consistent before it has replayed WAL that the source wrote meanwhile. So it is started
  * as a standby of the source, under a name that no rule counts. Once it answers it is complete, and could be started
- * alone: pg_rewind has synced all it wrote, and what is replayed was synced by the receiver before. It goes on as that
- * standby, as one that a restarted daemon finds: before it counts it is cut, and compared with the primary's history. */
+ * alone: what pg_rewind wrote has been synced, and what is replayed was synced by the receiver before. It goes on as
+ * that standby, as one that a restarted daemon finds: before it counts it is cut, and compared with the primary's
+ * history. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ enum {
     REWIND_PRUNE,
     REWIND_LIST,
     REWIND_RUN,
+    REWIND_SYNC,
     REWIND_CONTROL,
     REWIND_START,
     REWIND_END
@@ -99,8 +101,8 @@ static void rewind_recovered(struct pgctl *pgctl, const struct child_result *res
         rewind_source_or_not(pgctl);
 }
 
-/* The question with which pg_rewind lists the source's files is run once, and takes ten times as long when it is compiled
- * before. */
+/* The question with which pg_rewind lists the source's files is run once, and takes ten times as long when it is
+ * compiled before. */
 static void source_conninfo(const struct pgctl *pgctl, char *conninfo, size_t size) {
     settings_conninfo(conninfo, size, &pgctl->config, pgctl->pgpass_path, &pgctl->operate.operation.upstream, NULL,
                       "postgres");
@@ -141,6 +143,7 @@ static void pg_rewind(struct pgctl *pgctl, const char *option, void (*line)(void
                                 "--source-server",
                                 conninfo,
                                 "--no-ensure-shutdown",
+                                "--no-sync", /* we do */
                                 option,
                                 NULL};
     source_conninfo(pgctl, conninfo, sizeof conninfo);
@@ -158,8 +161,8 @@ static void divergence_seen(void *user, const char *line) {
 
 static void rewind_compare(struct pgctl *pgctl) { pg_rewind(pgctl, "--dry-run", divergence_seen); }
 
-/* It goes by the last checkpoint's timeline. Promoted by hand and killed before the next one, we are on a timeline that it
- * does not see; whoever wants us rewound has seen it in our position. */
+/* It goes by the last checkpoint's timeline. Promoted by hand and killed before the next one, we are on a timeline that
+ * it does not see; whoever wants us rewound has seen it in our position. */
 static bool sees_nothing(const struct child_result *result) {
     return strstr(result->output, "no rewind required") != NULL;
 }
@@ -251,7 +254,20 @@ static void rewind_ended(struct pgctl *pgctl, const struct child_result *result)
     else if (!succeeded)
         operate_failed(pgctl, &error);
     else
-        operate_enter(pgctl, REWIND_CONTROL);
+        operate_enter(pgctl, REWIND_SYNC);
+}
+
+/* All file systems that it has files on. pg_rewind would sync file by file, touched or not. */
+static void rewind_sync(struct pgctl *pgctl) {
+    static const char script[] = "cd \"$1\" || exit; for at in . pg_wal pg_tblspc/*; do "
+                                 "[ ! -e \"$at\" ] || sync --file-system -- \"$at\" || exit; done";
+    const char *const argv[] = {"/bin/sh", "-c", script, "sh", pgctl->config.data_directory, NULL};
+    operate_spawn(pgctl, argv, NULL);
+}
+
+static void rewind_synced(struct pgctl *pgctl, const struct child_result *result) {
+    (void)result;
+    operate_enter(pgctl, REWIND_CONTROL);
 }
 
 static void rewind_control_read(struct pgctl *pgctl, const struct child_result *result) {
@@ -308,6 +324,7 @@ static const struct step steps[] = {
     [REWIND_PRUNE] = {.name = "prune", .enter = rewind_prune, .ended = rewind_list_next, .may_fail = true},
     [REWIND_LIST] = {.name = "list", .enter = rewind_list, .ended = rewind_list_next, .may_fail = true},
     [REWIND_RUN] = {.name = "pg_rewind", .enter = rewind_run, .ended = rewind_ended, .may_fail = true},
+    [REWIND_SYNC] = {.name = "sync", .enter = rewind_sync, .ended = rewind_synced},
     [REWIND_CONTROL] = {.name = "pg_controldata",
                         .enter = operate_control,
                         .ended = rewind_control_read,

@@ -27,7 +27,8 @@ static const struct pgctl_parameter defaults[] = {
     {"wal_sender_timeout", "5s"},
     {"superuser_reserved_connections", "8"}, /* ours: four that stay, and what an operation needs */
     {"hot_standby_feedback", "off"},
-    {"logging_collector", "off"}, /* the guard's log file has it all, and tells why a start failed */
+    {"recovery_init_sync_method", "syncfs"}, /* after a crash; else it takes seconds for a thousand files */
+    {"logging_collector", "off"},            /* the guard's log file has it all, and tells why a start failed */
     {"log_destination", "stderr"},
 };
 
