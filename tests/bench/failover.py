@@ -73,9 +73,17 @@ class Ground:
         hosts = self.hosts
         hosts.wait_redundant(90)
         hosts.wait_writes()
+        self.move_on()
         if not leads:
             hosts.wait(lambda: self.leader() not in (None, hosts.primary()), 60, "the Raft leader is elsewhere")
         time.sleep(QUIET)  # measured, too
+
+    def move_on(self):
+        """WAL goes on to its next file, and what is older goes, as when hours have passed: each change of primary leaves
+        a file that would stay until then."""
+        self.hosts.primary().query("SELECT pg_switch_wal(); CHECKPOINT")
+        for standby in self.hosts.standbys():
+            standby.query("CHECKPOINT")
 
     def lead_on_primary(self):
         """The other daemons are restarted together until the primary's wins the election: it soon gives it away."""

@@ -92,8 +92,10 @@ FILE_DAMAGES = {
 
 
 def says_lost(member, text, what):
+    """Once it also knows what has happened meanwhile, as it has to before a file is replaced."""
     status = member.status()
-    return status and status[what] and text in status["waiting"] and status["waiting"]
+    known = status and (status["fresh"] or what == "record_lost")
+    return known and status[what] and text in status["waiting"] and status["waiting"]
 
 
 def wait_lost(cluster, member, text, what="record_lost"):

@@ -457,12 +457,13 @@ static bool others_intact(const struct world *world, unsigned member) {
     return true;
 }
 
-/* Somebody who may be primary streams from `member`: what it lacks at most is the end of a history that is its own. */
+/* Somebody who may be primary streams from `member`: what it lacks at most is the end of a history that is its own, and
+ * as long as it is not frozen the others still have that. */
 static bool another_may_be_primary(const struct world *world, unsigned member) {
     for (unsigned i = 0; i < world->topology.members_count; i++) {
         const struct modelled_postgres *postgres = &world->members[i].postgres;
         if (world->topology.members[i].priority > 0 && postgres->attached && postgres->streaming &&
-            postgres->source == (int)member)
+            postgres->frozen == 0 && postgres->source == (int)member)
             return true;
     }
     return false;
