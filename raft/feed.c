@@ -126,11 +126,18 @@ static bool can_feed(const struct record *record, const struct peer *peer) {
            peer->cluster_id == record->identity.cluster_id;
 }
 
-/* The next voter behind the last one; for the first, each observer has another place to begin. */
+/* Observers share the voters among themselves, wherever in the list they stand. */
+static unsigned first_place(const struct record *record) {
+    unsigned skip = record->self % engine_voters(record), place = 0;
+    while (record->peers[place].config.observer || skip-- > 0)
+        place++;
+    return place;
+}
+
+/* The next voter behind the last one. */
 static struct peer *next_voter(struct record *record) {
-    unsigned count = record->peers_count, first = record->self;
-    if (record->feed.from != NULL)
-        first = record->feed.from->index + 1;
+    unsigned count = record->peers_count;
+    unsigned first = record->feed.from != NULL ? record->feed.from->index + 1 : first_place(record);
     for (unsigned i = 0; i < count; i++) {
         struct peer *peer = &record->peers[(first + i) % count];
         if (can_feed(record, peer))

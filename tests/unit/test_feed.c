@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "raft/parts.h"
 #include "tests/unit/record_world.h"
 
 #define FIRST_OBSERVER NODES
@@ -42,6 +43,25 @@ static void test_observers_follow(void **state) {
     assert_false(s.voter);
     assert_string_equal(s.waiting, "");
     assert_int_equal(status_of(leader).voters, NODES);
+}
+
+static const char *feeder(unsigned observer) {
+    const struct peer *from = nodes[observer].record->feed.from;
+    return from != NULL ? from->config.name : "";
+}
+
+/* An observer takes whom it reaches first, so the second one may have to try again. */
+static void test_observers_share_the_voters(void **state) {
+    (void)state;
+    everybody_starts();
+    unsigned first = FIRST_OBSERVER, second = FIRST_OBSERVER + 1;
+    for (unsigned i = 0; i < 10 && strcmp(feeder(first), feeder(second)) == 0; i++) {
+        uint64_t count = 1;
+        node_stop(second);
+        node_start(second);
+        run_until(is_all_applied, &count);
+    }
+    assert_string_not_equal(feeder(first), feeder(second));
 }
 
 static bool is_waiting(void *user) { return status_of(*(unsigned *)user).waiting[0] != '\0'; }
@@ -195,10 +215,14 @@ static void test_freshness(void **state) {
 #define feed_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        feed_test(test_observers_follow),      feed_test(test_observer_comes_first),
-        feed_test(test_different_line),        feed_test(test_each_voter_dies),
-        feed_test(test_observer_starts_again), feed_test(test_observer_lost_its_directory),
-        feed_test(test_observer_twice),        feed_test(test_freshness)};
+    const struct CMUnitTest tests[] = {feed_test(test_observers_follow),
+                                       feed_test(test_observer_comes_first),
+                                       feed_test(test_different_line),
+                                       feed_test(test_each_voter_dies),
+                                       feed_test(test_observer_starts_again),
+                                       feed_test(test_observer_lost_its_directory),
+                                       feed_test(test_observers_share_the_voters),
+                                       feed_test(test_observer_twice),
+                                       feed_test(test_freshness)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
