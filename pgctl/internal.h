@@ -71,7 +71,7 @@ struct operate {
     int senders[WAITED_SENDERS_MAX];
     unsigned senders_count;
     bool senders_known;
-    bool restarted;                     /* PROMOTE: once, to forget a void timeline */
+    bool restarted;                     /* PROMOTE: once, to forget a void timeline; START: once, with more */
     Position diverged;                  /* REWIND: where the histories part */
     bool rewriting;                     /* REWIND: the data directory is not what it was */
     char tablespaces[CHILD_OUTPUT_MAX]; /* CLONE: as the upstream lists them */

@@ -247,9 +247,10 @@ static void rewind_not_begun(struct pgctl *pgctl, const struct child_result *res
 }
 
 static void rewind_ended(struct pgctl *pgctl, const struct child_result *result) {
-    struct error error = {"pg_rewind did nothing"};
+    struct error error = {""};
     bool succeeded = child_succeeded(result, &error) == OK;
-    if (!pgctl->operate.rewriting)
+    /* Whatever else it may say: one that succeeded and did not find that there was nothing to do has rewound. */
+    if (!pgctl->operate.rewriting && (!succeeded || sees_nothing(result)))
         rewind_not_begun(pgctl, result, &error);
     else if (!succeeded)
         operate_failed(pgctl, &error);
